@@ -1,0 +1,1 @@
+"""Episodes on disk and on their way to the model."""

@@ -1,0 +1,118 @@
+"""One demonstration in memory, and one step of it as bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import numpy as np
+from PIL import Image
+
+from rt1_jax.actions import ActionSpec
+
+IMAGE_FORMATS = ("png", "jpeg")
+_JPEG_QUALITY = 95
+
+
+class EpisodeError(ValueError):
+    """An episode that cannot be stored or a step record that cannot be read."""
+
+
+@dataclasses.dataclass
+class Episode:
+    """A demonstration.
+
+    Attributes:
+      images: uint8 [t, h, w, 3], what the camera saw before each action.
+      actions: {field: [t, size]}, in the units of the dataset's action spec; not yet tokenised.
+      instruction: what the robot was told.
+      metadata: anything JSON-able that should travel along (skill, seed, split, ...).
+    """
+
+    images: np.ndarray
+    actions: dict[str, np.ndarray]
+    instruction: str
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def validate(self, spec: ActionSpec) -> None:
+        """Raises EpisodeError unless images, actions and instruction fit together and the spec."""
+        shape = self.images.shape
+        if (
+            self.images.dtype != np.uint8
+            or len(shape) != 4
+            or shape[-1] != 3
+            or shape[0] < 1
+        ):
+            raise EpisodeError(
+                f"images are {self.images.dtype} {list(shape)}, expected uint8 [steps, h, w, 3]"
+            )
+        if not self.instruction.strip():
+            raise EpisodeError("the instruction is empty")
+        expected = {field.name: (shape[0], field.size) for field in spec.fields}
+        found = {name: tuple(np.shape(value)) for name, value in self.actions.items()}
+        if expected != found:
+            raise EpisodeError(f"actions have shapes {found}, expected {expected}")
+        spec.validate(self.actions)
+
+
+def encode_image(image: np.ndarray, image_format: str) -> bytes:
+    """uint8 [h, w, 3] -> PNG (lossless) or JPEG (quality 95, no chroma subsampling) bytes."""
+    if image_format not in IMAGE_FORMATS:
+        raise EpisodeError(
+            f"unknown image format {image_format!r}: expected one of {IMAGE_FORMATS}"
+        )
+    buffer = io.BytesIO()
+    picture = Image.fromarray(image)
+    if image_format == "png":
+        picture.save(buffer, "png", compress_level=1)
+    else:
+        picture.save(buffer, "jpeg", quality=_JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """PNG or JPEG bytes -> uint8 [h, w, 3]."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def encode_step(
+    image: bytes, action: dict[str, np.ndarray], step: int, length: int
+) -> bytes:
+    """One step as a record: the encoded frame, the action's fields, its place in the episode."""
+    fields = {
+        name: np.asarray(value, "<f4").tobytes() for name, value in action.items()
+    }
+    return msgpack.packb(
+        {"image": image, "action": fields, "step": step, "length": length}
+    )
+
+
+def decode_step(record: bytes) -> dict[str, Any]:
+    """The inverse of `encode_step`; the frame stays encoded."""
+    try:
+        step = msgpack.unpackb(record)
+        step["action"] = {k: np.frombuffer(v, "<f4") for k, v in step["action"].items()}
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        msgpack.UnpackException,
+    ) as error:
+        raise EpisodeError(f"a step record cannot be read ({error})") from error
+    return step
+
+
+def stack_actions(actions: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """List of t actions {field: [size]} -> {field: float32 [t, size]}."""
+    return {
+        name: np.stack([a[name] for a in actions]).astype(np.float32)
+        for name in actions[0]
+    }

@@ -1,0 +1,408 @@
+"""The dataset directory: ArrayRecord shards with one record a step, and an index.
+
+    dataset.json        version, action spec, frame size and rate, encoder, source, statistics;
+                        written last, so that a directory without it is an unfinished dataset
+    episodes.npz        per episode: shard, first record, number of steps, instruction
+    instructions.json   the distinct instructions
+    embeddings.npy      float32 [instructions, dimensions], one row an instruction
+    shard-*.array_record, shard-*.json   the steps; each shard's own list of episodes
+
+One record a step makes a window of frames a short contiguous read, and any window reachable at
+random without a shuffle buffer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rt1_jax.actions import ActionSpec
+from rt1_jax.data.episode import (
+    Episode,
+    decode_image,
+    decode_step,
+    encode_image,
+    encode_step,
+)
+from rt1_jax.data.statistics import ActionMoments
+from rt1_jax.files import write_atomically
+from rt1_jax.language import EncoderIdentity, SentenceEncoder
+
+VERSION = 1
+_SHARD_SUFFIX = ".array_record"
+_WRITER_OPTIONS = "group_size:1,uncompressed"  # frames are compressed already
+
+
+class DatasetError(ValueError):
+    """A dataset directory that is missing, unfinished, damaged or of another kind."""
+
+
+class EpisodeWriter:
+    """Writes one shard. It appears under its name only when `close` has succeeded.
+
+    Args:
+      shard_path: `DIR/shard-00003.array_record`; its list of episodes is put beside it as `.json`.
+      image_format: "png" or "jpeg".
+      action_spec: checked against every episode.
+    """
+
+    def __init__(
+        self,
+        shard_path: str | os.PathLike[str],
+        image_format: str = "png",
+        action_spec: ActionSpec | None = None,
+    ) -> None:
+        from array_record.python.array_record_module import ArrayRecordWriter
+
+        self.path = pathlib.Path(shard_path)
+        if self.path.suffix != _SHARD_SUFFIX:
+            raise DatasetError(f"shard {self.path} must end in {_SHARD_SUFFIX}")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = self.path.with_suffix(f".partial-{os.getpid()}")
+        self._image_format = image_format
+        self._spec = action_spec
+        self._writer = ArrayRecordWriter(str(self._temporary), _WRITER_OPTIONS)
+        self._episodes: list[dict[str, Any]] = []
+        self._moments = ActionMoments()
+        self._image_size: list[int] | None = None
+
+    def add(self, episode: Episode) -> None:
+        """Appends an episode. Raises EpisodeError, and writes nothing, if it does not fit."""
+        if self._spec is not None:
+            episode.validate(self._spec)
+        size = list(episode.images.shape[1:3])
+        if self._image_size is None:
+            self._image_size = size
+        elif size != self._image_size:
+            raise DatasetError(
+                f"frames of {size} in a shard of {self._image_size}: one dataset has one size"
+            )
+        for t in range(len(episode)):
+            action = {name: value[t] for name, value in episode.actions.items()}
+            frame = encode_image(episode.images[t], self._image_format)
+            self._writer.write(encode_step(frame, action, t, len(episode)))
+        self._moments.add(episode.actions)
+        self._episodes.append(
+            {
+                "length": len(episode),
+                "instruction": episode.instruction,
+                "metadata": episode.metadata,
+            }
+        )
+
+    def close(self) -> None:
+        """Makes the shard visible under its final name, its list of episodes first."""
+        self._writer.close()
+        index = {
+            "version": VERSION,
+            "image_format": self._image_format,
+            "image_size": self._image_size,
+            "episodes": self._episodes,
+            "action_moments": self._moments.to_json(),
+        }
+        write_atomically(self.path.with_suffix(".json"), json.dumps(index))
+        os.replace(self._temporary, self.path)
+
+    def abort(self) -> None:
+        """Drops what has been written."""
+        self._writer.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+def finish_dataset(
+    directory: str | os.PathLike[str],
+    shards: Sequence[str | os.PathLike[str]],
+    *,
+    action_spec: ActionSpec,
+    frame_rate: float,
+    source: dict[str, Any],
+    encoder: SentenceEncoder,
+) -> None:
+    """Turns finished shards into a dataset: index, embeddings, statistics, `dataset.json` last.
+
+    Args:
+      directory: where the shards are.
+      shards: their paths, in the order of the dataset.
+      action_spec: what the actions mean, with bounds.
+      frame_rate: steps a second.
+      source: how the data was made, for people: command, seed, numbers kept and dropped.
+      encoder: embeds the distinct instructions; its identity is recorded.
+
+    Raises:
+      DatasetError: a shard is missing or empty of episodes altogether, or shards differ in size.
+    """
+    root = pathlib.Path(directory)
+    indices = [_read_shard_index(pathlib.Path(shard)) for shard in shards]
+    sizes = {tuple(index["image_size"]) for index in indices if index["image_size"]}
+    if len(sizes) != 1:
+        raise DatasetError(
+            f"{root}: expected shards with frames of one size, found {sorted(sizes)}"
+        )
+    instruction_ids: dict[str, int] = {}
+    columns: dict[str, list[int]] = {
+        "shard": [],
+        "start": [],
+        "length": [],
+        "instruction": [],
+    }
+    moments = ActionMoments()
+    for number, index in enumerate(indices):
+        start = 0
+        for episode in index["episodes"]:
+            text = episode["instruction"]
+            columns["shard"].append(number)
+            columns["start"].append(start)
+            columns["length"].append(episode["length"])
+            columns["instruction"].append(
+                instruction_ids.setdefault(text, len(instruction_ids))
+            )
+            start += episode["length"]
+        moments.merge(ActionMoments.from_json(index["action_moments"]))
+    instructions = list(instruction_ids)
+
+    def save_npz(file: Any) -> None:
+        np.savez(
+            file,
+            **{name: np.asarray(values, np.int64) for name, values in columns.items()},
+        )
+
+    write_atomically(root / "episodes.npz", save_npz)
+    embeddings = encoder.embed(instructions)
+    write_atomically(root / "embeddings.npy", lambda file: np.save(file, embeddings))
+    write_atomically(root / "instructions.json", json.dumps(instructions, indent=0))
+    description = {
+        "version": VERSION,
+        "action_spec": action_spec.to_json(),
+        "image_size": list(sizes.pop()),
+        "image_format": indices[0]["image_format"],
+        "frame_rate": frame_rate,
+        "encoder": encoder.identity.to_json(),
+        "source": source,
+        "episodes": len(columns["shard"]),
+        "steps": int(sum(columns["length"])),
+        "shards": [pathlib.Path(shard).name for shard in shards],
+        "action_statistics": moments.summary(),
+    }
+    write_atomically(root / "dataset.json", json.dumps(description, indent=1))
+
+
+@dataclasses.dataclass
+class StepStore:
+    """A finished dataset, open for reading windows of steps.
+
+    Picklable: worker processes reopen the shards themselves. With `cache_bytes`, decoded episodes
+    are kept in memory until that much is used, and the rest is decoded on each read: a small
+    dataset is decoded once instead of once a window, a large one costs what the limit says.
+
+    Attributes:
+      directory: where it is.
+      description: the content of `dataset.json`.
+      action_spec, encoder: what the actions mean, and who embedded the instructions.
+      lengths: int64 [episodes], steps of each episode.
+      instruction_ids: int64 [episodes], rows of `instructions` and `embeddings`.
+      embeddings: float32 [instructions, dimensions].
+    """
+
+    directory: pathlib.Path
+    description: dict[str, Any]
+    action_spec: ActionSpec
+    encoder: EncoderIdentity
+    lengths: np.ndarray
+    instruction_ids: np.ndarray
+    instructions: list[str]
+    embeddings: np.ndarray
+    _shard: np.ndarray
+    _start: np.ndarray
+    _cache_left: int = 0
+    _cache: dict[int, Episode] = dataclasses.field(default_factory=dict, repr=False)
+    _readers: dict[int, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], cache_bytes: int = 0) -> StepStore:
+        """Opens and checks a dataset directory.
+
+        Args:
+          directory: the dataset.
+          cache_bytes: memory for decoded episodes, in each process that reads.
+
+        Raises:
+          DatasetError: not a dataset, unfinished, of another version, or shards that are missing
+            or shorter than the index says.
+        """
+        root = pathlib.Path(directory)
+        description = _read_description(root)
+        try:
+            with np.load(root / "episodes.npz") as file:
+                columns = {
+                    name: file[name]
+                    for name in ("shard", "start", "length", "instruction")
+                }
+            embeddings = np.load(root / "embeddings.npy")
+            instructions = json.loads((root / "instructions.json").read_text())
+        except (OSError, ValueError, KeyError) as error:
+            raise DatasetError(
+                f"{root}: damaged dataset, {error}; make or copy it again"
+            ) from error
+        store = cls(
+            root,
+            description,
+            ActionSpec.from_json(description["action_spec"]),
+            EncoderIdentity.from_json(description["encoder"]),
+            columns["length"],
+            columns["instruction"],
+            instructions,
+            embeddings,
+            columns["shard"],
+            columns["start"],
+            cache_bytes,
+        )
+        store._check()
+        return store
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        height, width = self.description["image_size"]
+        return height, width
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.lengths)
+
+    def read(self, episode: int, start: int = 0, steps: int | None = None) -> Episode:
+        """Reads steps [start, start + steps) of an episode (to its end by default), decoded.
+
+        Raises:
+          DatasetError: outside of the episode, or a record that cannot be read.
+        """
+        length = int(self.lengths[episode])
+        stop = length if steps is None else start + steps
+        if not 0 <= start < stop <= length:
+            raise DatasetError(
+                f"steps {start}..{stop} of episode {episode}, which has {length}"
+            )
+        if episode not in self._cache and self._cache_left > 0:
+            whole = self._decode(episode, 0, length)
+            self._cache[episode] = whole
+            self._cache_left -= whole.images.nbytes
+        if episode not in self._cache:
+            return self._decode(episode, start, stop)
+        kept = self._cache[episode]
+        actions = {name: value[start:stop] for name, value in kept.actions.items()}
+        return Episode(kept.images[start:stop], actions, kept.instruction)
+
+    def embedding(self, episode: int) -> np.ndarray:
+        """The instruction's embedding of an episode: float32 [dimensions]."""
+        return self.embeddings[self.instruction_ids[episode]]
+
+    def metadata(self) -> list[dict[str, Any]]:
+        """Every episode's metadata, in order (read from the shards' lists on each call)."""
+        found: list[dict[str, Any]] = []
+        for name in self.description["shards"]:
+            index = _read_shard_index(self.directory / name)
+            found += [episode["metadata"] for episode in index["episodes"]]
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": {}, "_cache": {}}
+
+    def _decode(self, episode: int, start: int, stop: int) -> Episode:
+        shard, first = int(self._shard[episode]), int(self._start[episode])
+        try:
+            records = self._reader(shard).read(first + start, first + stop)
+            found = [decode_step(record) for record in records]
+            images = np.stack([decode_image(step["image"]) for step in found])
+        except (OSError, ValueError, IndexError, RuntimeError) as error:
+            name = self.description["shards"][shard]
+            raise DatasetError(
+                f"{self.directory / name}: steps {start}..{stop} of episode {episode} cannot be "
+                f"read ({error}); the file is damaged: make or copy it again"
+            ) from error
+        actions = {
+            field.name: np.stack([step["action"][field.name] for step in found])
+            for field in self.action_spec.fields
+        }
+        return Episode(
+            images, actions, self.instructions[int(self.instruction_ids[episode])]
+        )
+
+    def _reader(self, shard: int) -> Any:
+        if shard not in self._readers:
+            self._readers[shard] = _open_shard(
+                self.directory / self.description["shards"][shard]
+            )
+        return self._readers[shard]
+
+    def _check(self) -> None:
+        name = self.directory / "episodes.npz"
+        if len(self) != self.description["episodes"]:
+            raise DatasetError(
+                f"{name} lists {len(self)} episodes, dataset.json {self.description['episodes']}"
+            )
+        if self.embeddings.shape != (len(self.instructions), self.encoder.dimensions):
+            raise DatasetError(
+                f"{self.directory / 'embeddings.npy'} has shape {self.embeddings.shape}, expected "
+                f"[{len(self.instructions)}, {self.encoder.dimensions}]"
+            )
+        for shard, file in enumerate(self.description["shards"]):
+            path = self.directory / file
+            mine = self._shard == shard
+            expected = int(self.lengths[mine].sum())
+            found = self._reader(shard).num_records()
+            if found != expected:
+                raise DatasetError(
+                    f"{path} holds {found} steps, expected {expected}: it is truncated or not of "
+                    "this dataset; make or copy it again"
+                )
+
+
+def _read_description(root: pathlib.Path) -> dict[str, Any]:
+    if not root.is_dir():
+        raise DatasetError(f"no dataset directory {root}")
+    path = root / "dataset.json"
+    if not path.exists():
+        raise DatasetError(
+            f"{root} has no dataset.json: it is not a dataset, or making it was interrupted; run "
+            "the command that makes it again, finished shards are kept"
+        )
+    try:
+        description = json.loads(path.read_text())
+        version = description["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} cannot be read ({error})") from error
+    if version != VERSION:
+        raise DatasetError(
+            f"{path} is of version {version}, this code reads version {VERSION}"
+        )
+    return description
+
+
+def _read_shard_index(path: pathlib.Path) -> dict[str, Any]:
+    if not path.exists():
+        raise DatasetError(f"shard {path} is missing")
+    try:
+        return json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path.with_suffix('.json')} cannot be read ({error})"
+        ) from error
+
+
+def _open_shard(path: pathlib.Path) -> Any:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    if not path.exists():
+        raise DatasetError(f"shard {path} is missing; make or copy the dataset again")
+    try:
+        reader = ArrayRecordReader(str(path), "readahead_buffer_size:0")
+        reader.num_records()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise DatasetError(
+            f"{path} is not a whole ArrayRecord file ({error})"
+        ) from error
+    return reader

@@ -1,0 +1,1 @@
+"""From a dataset directory to checkpoints: loss, train state, step, loop."""

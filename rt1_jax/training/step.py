@@ -1,0 +1,85 @@
+"""One training step and one validation step, as pure functions for jit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from flax import linen as nn
+
+from rt1_jax.actions import ActionSpec
+from rt1_jax.data.augmentation import random_shift
+from rt1_jax.language import EmbeddingStatistics
+from rt1_jax.training.loss import action_loss
+from rt1_jax.training.state import TrainState
+
+Batch = dict[str, Any]
+Metrics = dict[str, jax.Array]
+
+
+def make_train_step(
+    model: nn.Module,
+    spec: ActionSpec,
+    optimizer: optax.GradientTransformation,
+    *,
+    statistics: EmbeddingStatistics | None,
+    average_decay: float,
+    max_shift: tuple[int, int] = (0, 0),
+    label_smoothing: float = 0.0,
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+    """Builds `step(state, batch, key) -> (state, metrics)`.
+
+    Args:
+      model: as `RT1`: images uint8 [b, t, h, w, 3], embeddings [b, d] -> logits [b, t, a, bins].
+      spec: tokenises the batch's actions.
+      optimizer: see `make_optimizer`.
+      statistics: standardise the embeddings, or None to leave them as they are.
+      average_decay: of the averaged weights.
+      max_shift: largest random shift of the frames in pixels (y, x), one for a whole window.
+      label_smoothing: see `token_cross_entropy`.
+
+    The batch is what `make_loader` yields; `key` is for this step alone.
+    """
+
+    def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        shift_key, depth_key, dropout_key = jax.random.split(key, 3)
+        images = random_shift(shift_key, batch["images"], max_shift)
+
+        def loss_of(params: Any) -> tuple[jax.Array, Any]:
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                _standardize(batch["embedding"], statistics),
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"stochastic_depth": depth_key, "dropout": dropout_key},
+            )
+            loss, metrics = action_loss(
+                logits, batch["actions"], batch["mask"], spec, label_smoothing
+            )
+            return loss, (metrics, updates["batch_stats"])
+
+        grads, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        metrics["gradient_norm"] = optax.global_norm(grads)
+        return state.advance(grads, batch_stats, optimizer, average_decay), metrics
+
+    return step
+
+
+def make_eval_step(
+    model: nn.Module, spec: ActionSpec, *, statistics: EmbeddingStatistics | None
+) -> Callable[[Any, Batch], Metrics]:
+    """Builds `step(variables, batch) -> metrics`, without augmentation or noise."""
+
+    def step(variables: Any, batch: Batch) -> Metrics:
+        embeddings = _standardize(batch["embedding"], statistics)
+        logits = model.apply(variables, batch["images"], embeddings, train=False)
+        return action_loss(logits, batch["actions"], batch["mask"], spec)[1]
+
+    return step
+
+
+def _standardize(embeddings: jax.Array, statistics: EmbeddingStatistics | None) -> jax.Array:
+    return embeddings if statistics is None else statistics.apply(embeddings)
