@@ -1,0 +1,346 @@
+"""Every number that makes one RT-1 differ from another, as frozen dataclasses.
+
+The TensorFlow original, the RT-1-X code and a model small enough for two CPU cores are the same
+modules under different configs. Defaults are the original's (Brohan et al. 2022, section 5.1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+Padding = Literal["keras", "same"]
+FeedForward = Literal["linear", "swiglu"]
+DepthwiseLowering = Literal["auto", "grouped", "shifted"]
+
+
+class ConfigError(ValueError):
+    """A model config that cannot be: the message names the field."""
+
+
+def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"model config: {name} must be one of {allowed}, got {value!r}")
+
+
+class _Json:
+    """Strict conversion of nested frozen dataclasses to and from plain JSON values."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as plain JSON values; :meth:`from_json` gives an equal config back."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Reads what :meth:`to_json` wrote.
+
+        Raises:
+          ConfigError: naming a key that is unknown or missing.
+        """
+        return _build(cls, values, cls.__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig(_Json):
+    """A row of EfficientNet's table: ``repeats`` MBConv blocks, the first with ``stride``."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expand_ratio: int
+    filters: int
+    se_ratio: float = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockConfig(_Json):
+    """One MBConv block with final numbers; see :attr:`EfficientNetConfig.blocks`."""
+
+    kernel: int
+    stride: int
+    expand_ratio: int
+    filters_in: int
+    filters_out: int
+    se_ratio: float
+    stochastic_depth_rate: float
+
+    @property
+    def residual(self) -> bool:
+        return self.stride == 1 and self.filters_in == self.filters_out
+
+
+B0_STAGES = (
+    StageConfig(1, 3, 1, 1, 16),
+    StageConfig(2, 3, 2, 6, 24),
+    StageConfig(2, 5, 2, 6, 40),
+    StageConfig(3, 3, 2, 6, 80),
+    StageConfig(3, 5, 1, 6, 112),
+    StageConfig(4, 5, 2, 6, 192),
+    StageConfig(1, 3, 1, 6, 320),
+)
+"""EfficientNet-B0 (Tan & Le 2019, table 1); B3 is width 1.2, depth 1.4."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EfficientNetConfig(_Json):
+    """The image backbone.
+
+    Attributes:
+      stages: the unscaled table of stages.
+      stem_filters: output channels of the first convolution, unscaled.
+      stem_kernel: its kernel size.
+      stem_stride: its stride.
+      head_filters: channels of the last 1x1 convolution, unscaled; 0 leaves it out.
+      width_coefficient: scales all channels, rounded to multiples of 8; at 1.0 they stay.
+      depth_coefficient: scales all repeats, rounded up.
+      padding: ``"keras"`` pads stride-2 convolutions by (k//2 - 1, k//2) whatever the size, as
+        the TensorFlow original does; ``"same"`` is the usual SAME rule, as in the RT-1-X code.
+      stochastic_depth_rate: drop rate that the blocks approach linearly from 0.
+      batch_norm_momentum: share of the old running statistics kept at each step.
+      batch_norm_epsilon: added to the variance.
+      batch_norm_unbiased: whether the running variance takes the unbiased estimate (TensorFlow)
+        or the biased one (Flax).
+      coordinate_channels: 0, or 2 to append each pixel's x and y to the normalised image.
+      depthwise: how depthwise convolutions (and the stem) are computed; ``"auto"`` goes by backend.
+    """
+
+    stages: tuple[StageConfig, ...] = B0_STAGES
+    stem_filters: int = 32
+    stem_kernel: int = 3
+    stem_stride: int = 2
+    head_filters: int = 1280
+    width_coefficient: float = 1.2
+    depth_coefficient: float = 1.4
+    padding: Padding = "keras"
+    stochastic_depth_rate: float = 0.2
+    batch_norm_momentum: float = 0.99
+    batch_norm_epsilon: float = 1e-3
+    batch_norm_unbiased: bool = True
+    coordinate_channels: int = 0
+    depthwise: DepthwiseLowering = "auto"
+
+    def __post_init__(self) -> None:
+        _one_of("padding", self.padding, ("keras", "same"))
+        _one_of("depthwise", self.depthwise, ("auto", "grouped", "shifted"))
+        _one_of("coordinate_channels", self.coordinate_channels, (0, 2))
+        if not self.stages:
+            raise ConfigError("EfficientNetConfig.stages: at least one stage is needed")
+
+    def scaled(self, filters: int) -> int:
+        """Channels after the width coefficient, by EfficientNet's rounding to multiples of 8."""
+        if self.width_coefficient == 1.0:
+            return filters
+        scaled = filters * self.width_coefficient
+        rounded = max(8, int(scaled + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+    @property
+    def blocks(self) -> tuple[BlockConfig, ...]:
+        """All MBConv blocks in order, with their final numbers."""
+        repeats = [math.ceil(self.depth_coefficient * stage.repeats) for stage in self.stages]
+        total, blocks = sum(repeats), list[BlockConfig]()
+        filters_in = self.scaled(self.stem_filters)
+        for stage, count in zip(self.stages, repeats, strict=True):
+            for repeat in range(count):
+                blocks.append(
+                    BlockConfig(
+                        kernel=stage.kernel,
+                        stride=stage.stride if repeat == 0 else 1,
+                        expand_ratio=stage.expand_ratio,
+                        filters_in=filters_in,
+                        filters_out=self.scaled(stage.filters),
+                        se_ratio=stage.se_ratio,
+                        stochastic_depth_rate=self.stochastic_depth_rate * len(blocks) / total,
+                    )
+                )
+                filters_in = self.scaled(stage.filters)
+        return tuple(blocks)
+
+    def output_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the feature map for an image of that size."""
+        layers = [(self.stem_kernel, self.stem_stride)]
+        layers += [(block.kernel, block.stride) for block in self.blocks]
+        height, width = image_size
+        for kernel, stride in layers:
+            height, width = (
+                -(-size // stride)
+                if self.padding == "same" or stride == 1
+                # Padding adds kernel - 2 or (odd) 2 * (kernel // 2) - 1, then VALID.
+                else (size + 2 * (kernel // 2) - 1 - kernel) // stride + 1
+                for size in (height, width)
+            )
+        return height, width
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenLearnerConfig(_Json):
+    """TokenLearner 1.1 (Ryoo et al. 2021): how many tokens, and the width of its hidden layer."""
+
+    tokens: int = 8
+    hidden: int = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTokenizerConfig(_Json):
+    """Image and instruction to tokens.
+
+    Attributes:
+      efficientnet: the backbone, conditioned by FiLM after every block.
+      image_size: (height, width) in pixels that images are resized to.
+      token_size: channels of an image token.
+      token_learner: None keeps every position of the feature map as a token.
+    """
+
+    efficientnet: EfficientNetConfig = EfficientNetConfig()
+    image_size: tuple[int, int] = (300, 300)
+    token_size: int = 512
+    token_learner: TokenLearnerConfig | None = TokenLearnerConfig()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that each frame becomes."""
+        if self.token_learner is not None:
+            return self.token_learner.tokens
+        return math.prod(self.efficientnet.output_size(self.image_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig(_Json):
+    """The decoder-only transformer.
+
+    Attributes:
+      layers: how many layers.
+      heads: attention heads of ``key_dim`` channels each.
+      key_dim: channels of a head's queries, keys and values.
+      d_model: channels of the residual stream.
+      feed_forward: ``"linear"`` is one matrix without activation, as the original has it;
+        ``"swiglu"`` is (swish(x W0) * (x W1)) W2.
+      feed_forward_size: hidden width of ``"swiglu"``; ``"linear"`` has none.
+      feed_forward_bias: whether the feed-forward layers have biases.
+      dropout_rate: on attention weights and feed-forward outputs while training.
+      images_see_past_actions: whether image queries may look at earlier steps' action slots (the
+        TensorFlow original) or not (the RT-1-X code).
+    """
+
+    layers: int = 8
+    heads: int = 8
+    key_dim: int = 128
+    d_model: int = 512
+    feed_forward: FeedForward = "linear"
+    feed_forward_size: int = 512
+    feed_forward_bias: bool = True
+    dropout_rate: float = 0.1
+    images_see_past_actions: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("feed_forward", self.feed_forward, ("linear", "swiglu"))
+
+
+@dataclasses.dataclass(frozen=True)
+class RT1Config(_Json):
+    """A whole RT-1.
+
+    Attributes:
+      image_tokenizer: image and instruction to tokens.
+      transformer: tokens of all frames to logits.
+      frames: length of the history, in control steps.
+      action_tokens: tokens an action takes.
+      bins: values a token can take.
+      embedding_size: channels of an instruction's embedding.
+      dtype: what is computed in, ``"float32"`` or ``"bfloat16"``; parameters, normalisation
+        statistics, softmax and logits are float32 in either case.
+    """
+
+    image_tokenizer: ImageTokenizerConfig = ImageTokenizerConfig()
+    transformer: TransformerConfig = TransformerConfig()
+    frames: int = 6
+    action_tokens: int = 11
+    bins: int = 256
+    embedding_size: int = 512
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+
+    @property
+    def step_tokens(self) -> int:
+        """Slots that one control step takes in the transformer's sequence."""
+        return self.image_tokenizer.tokens + self.action_tokens
+
+    @property
+    def sequence_length(self) -> int:
+        """Slots of the whole history (114 for RT-1)."""
+        return self.frames * self.step_tokens
+
+
+def rt1_config() -> RT1Config:
+    """RT-1 as released in TensorFlow (``rt1main``, ``rt1simreal``): 35,120,544 parameters."""
+    return RT1Config()
+
+
+def rt1_multirobot_config() -> RT1Config:
+    """The released ``rt1multirobot``: 10 layers of width 1024 with heads of 256 channels."""
+    transformer = TransformerConfig(layers=10, key_dim=256, d_model=1024, feed_forward_size=1024)
+    return RT1Config(transformer=transformer)
+
+
+def oxe_rt1_config() -> RT1Config:
+    """The RT-1-X code in its RT-1 setting: 35,116,448 parameters."""
+    efficientnet = EfficientNetConfig(padding="same", batch_norm_unbiased=False)
+    transformer = TransformerConfig(feed_forward_bias=False, images_see_past_actions=False)
+    return RT1Config(
+        image_tokenizer=ImageTokenizerConfig(efficientnet=efficientnet), transformer=transformer
+    )
+
+
+def rt1_x_config() -> RT1Config:
+    """The released RT-1-X: 81 tokens a frame, 15 frames, 512 bins, SwiGLU."""
+    base = oxe_rt1_config()
+    return dataclasses.replace(
+        base,
+        image_tokenizer=dataclasses.replace(
+            base.image_tokenizer, token_learner=TokenLearnerConfig(tokens=81)
+        ),
+        transformer=dataclasses.replace(
+            base.transformer, key_dim=256, feed_forward="swiglu", feed_forward_size=512
+        ),
+        frames=15,
+        bins=512,
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Json):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _build(next(t for t in typing.get_args(hint) if t is not type(None)), value, where)
+    if origin is tuple:
+        item = typing.get_args(hint)[0]
+        return tuple(_build(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
+    if not (isinstance(hint, type) and issubclass(hint, _Json)):
+        return value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a mapping, got {type(value).__name__}")
+    hints = typing.get_type_hints(hint)
+    names = [field.name for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
+    if unknown := sorted(set(value) - set(names)):
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {names}")
+    if missing := [name for name in names if name not in value]:
+        raise ConfigError(f"{where}: key {missing[0]!r} is missing")
+    return hint(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})

@@ -1,0 +1,118 @@
+"""EfficientNet (Tan & Le 2019) with FiLM after every MBConv block, by Keras' conventions."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rt1_jax.models.batch_norm import BatchNorm
+from rt1_jax.models.config import BlockConfig, EfficientNetConfig
+from rt1_jax.models.convolution import DepthwiseConv, PointwiseConv, StemConv
+from rt1_jax.models.film import FiLM
+
+
+class EfficientNet(nn.Module):
+    """Normalised images and instruction embeddings to a feature map.
+
+    Block b's parameters are ``block_<b>``, those of the FiLM layer after it ``film_<b>``.
+    """
+
+    config: EfficientNetConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Images ``[n, h, w, c]`` and embeddings ``[m, e]`` (m divides n) to ``[n, h', w', f]``."""
+        config = self.config
+        x = StemConv(
+            config.scaled(config.stem_filters),
+            config.stem_kernel,
+            config.stem_stride,
+            config.padding,
+            config.depthwise,
+            self.dtype,
+            name="stem_conv",
+        )(images)
+        x = nn.swish(batch_norm(config, self.dtype, "stem_bn")(x, train))
+        for index, block in enumerate(config.blocks):
+            x = MBConv(config, block, self.dtype, name=f"block_{index:02d}")(x, train)
+            x = FiLM(self.dtype, name=f"film_{index:02d}")(x, embeddings)
+        if config.head_filters:
+            filters = config.scaled(config.head_filters)
+            x = PointwiseConv(filters, dtype=self.dtype, name="head_conv")(x)
+            x = nn.swish(batch_norm(config, self.dtype, "head_bn")(x, train))
+        return x
+
+
+class MBConv(nn.Module):
+    """Inverted residual block: expand, depthwise, squeeze-and-excite, project."""
+
+    config: EfficientNetConfig
+    block: BlockConfig
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """``[n, h, w, filters_in]`` to ``[n, h', w', filters_out]``."""
+        config, block = self.config, self.block
+        inputs, filters = x, block.filters_in * block.expand_ratio
+        if block.expand_ratio != 1:
+            x = PointwiseConv(filters, dtype=self.dtype, name="expand_conv")(x)
+            x = nn.swish(batch_norm(config, self.dtype, "expand_bn")(x, train))
+        x = DepthwiseConv(
+            block.kernel,
+            block.stride,
+            config.padding,
+            config.depthwise,
+            self.dtype,
+            name="depthwise_conv",
+        )(x)
+        x = nn.swish(batch_norm(config, self.dtype, "depthwise_bn")(x, train))
+        if block.se_ratio > 0:
+            squeezed = max(1, int(block.filters_in * block.se_ratio))
+            x = SqueezeExcite(squeezed, self.dtype, name="squeeze_excite")(x)
+        x = PointwiseConv(block.filters_out, dtype=self.dtype, name="project_conv")(x)
+        x = batch_norm(config, self.dtype, "project_bn")(x, train)
+        if block.residual:
+            x = StochasticDepth(block.stochastic_depth_rate)(x, train) + inputs
+        return x
+
+
+class SqueezeExcite(nn.Module):
+    """Scales channels by what their means say (Hu et al. 2018): ``[n, h, w, c]`` to the same."""
+
+    filters: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(self.dtype)  # [n, c]
+        y = nn.swish(PointwiseConv(self.filters, True, self.dtype, name="reduce")(y))
+        y = nn.sigmoid(PointwiseConv(x.shape[-1], True, self.dtype, name="expand")(y))
+        return x * y[:, None, None, :]
+
+
+class StochasticDepth(nn.Module):
+    """Drops a residual branch for a whole image (Huang et al. 2016); rng ``stochastic_depth``."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        if not train or self.rate == 0:
+            return x
+        key = self.make_rng("stochastic_depth")
+        keep = jax.random.bernoulli(key, 1 - self.rate, (x.shape[0], 1, 1, 1))
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+def batch_norm(config: EfficientNetConfig, dtype: jnp.dtype, name: str) -> BatchNorm:
+    """The backbone's batch normalisation under that name."""
+    return BatchNorm(
+        config.batch_norm_momentum,
+        config.batch_norm_epsilon,
+        config.batch_norm_unbiased,
+        dtype,
+        name=name,
+    )
