@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Before anything imports JAX or TensorFlow. MUJOCO_GL is left to rt1_jax.envs, which falls back from
-# EGL to OSMesa.
+# Before anything imports JAX or TensorFlow. MUJOCO_GL is left to rt1_jax.envs, which falls back
+# from EGL to OSMesa.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
