@@ -296,6 +296,18 @@ class StepStore:
         actions = {name: value[start:stop] for name, value in kept.actions.items()}
         return Episode(kept.images[start:stop], actions, kept.instruction)
 
+    def select(self, episodes: slice) -> StepStore:
+        """A part of the dataset's episodes, sharing nothing but the files with this one."""
+        return dataclasses.replace(
+            self,
+            lengths=self.lengths[episodes],
+            instruction_ids=self.instruction_ids[episodes],
+            _shard=self._shard[episodes],
+            _start=self._start[episodes],
+            _cache={},
+            _readers={},
+        )
+
     def embedding(self, episode: int) -> np.ndarray:
         """The instruction's embedding of an episode: float32 [dimensions]."""
         return self.embeddings[self.instruction_ids[episode]]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rt1_jax.models import depthwise
+from rt1_jax.models.matrix_product import matrix_product
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 
@@ -27,7 +28,7 @@ class PointwiseConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", _KERNEL_INIT, (x.shape[-1], self.features))
-        y = jnp.einsum("...c,cf->...f", x, kernel.astype(self.dtype))
+        y = matrix_product(x, kernel.astype(self.dtype))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.astype(self.dtype)
@@ -54,7 +55,7 @@ class StemConv(nn.Module):
             padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
             views = [view for _, _, view in depthwise.shifted_views(padded, size, self.stride)]
             patches = jnp.concatenate(views, axis=-1)  # [n, h', w', k * k * c]
-            return jnp.einsum("nhwp,pf->nhwf", patches, kernel.reshape(-1, self.features))
+            return matrix_product(patches, kernel.reshape(-1, self.features))
         return lax.conv_general_dilated(
             x,
             kernel,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rt1_jax.models.config import TokenLearnerConfig
+from rt1_jax.models.matrix_product import flat_dot_general
 
 
 class TokenLearner(nn.Module):
@@ -17,8 +18,8 @@ class TokenLearner(nn.Module):
 
     def setup(self) -> None:
         self.layer_norm = nn.LayerNorm(1e-6, dtype=self.dtype, use_fast_variance=False)
-        self.hidden = nn.Dense(self.config.hidden, dtype=self.dtype)
-        self.output = nn.Dense(self.config.tokens, dtype=self.dtype)
+        self.hidden = nn.Dense(self.config.hidden, dtype=self.dtype, dot_general=flat_dot_general)
+        self.output = nn.Dense(self.config.tokens, dtype=self.dtype, dot_general=flat_dot_general)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[n, positions, c]`` to ``[n, tokens, c]``."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rt1_jax.models.config import TransformerConfig
+from rt1_jax.models.matrix_product import flat_dot_general
 
 _MASKED = -1e9
 
@@ -22,12 +23,14 @@ class Transformer(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        self.token_embedding = nn.Dense(config.d_model, dtype=self.dtype)
+        self.token_embedding = nn.Dense(
+            config.d_model, dtype=self.dtype, dot_general=flat_dot_general
+        )
         self.position_embedding = PositionEmbedding(self.sequence_length, config.d_model)
         self.layers = [
             TransformerLayer(config, self.dtype, name=f"layer_{i}") for i in range(config.layers)
         ]
-        self.output_tokens = nn.Dense(self.bins, dtype=self.dtype)
+        self.output_tokens = nn.Dense(self.bins, dtype=self.dtype, dot_general=flat_dot_general)
 
     def __call__(
         self,
@@ -114,6 +117,7 @@ class Attention(nn.Module):
                 (config.heads, config.key_dim),
                 kernel_init=nn.initializers.glorot_uniform(),
                 dtype=self.dtype,
+                dot_general=flat_dot_general,
                 name=name,
             )
 
@@ -129,6 +133,7 @@ class Attention(nn.Module):
             axis=(-2, -1),
             kernel_init=nn.initializers.glorot_uniform(),
             dtype=self.dtype,
+            dot_general=flat_dot_general,
             name="out",
         )(mixed)
 
@@ -149,6 +154,7 @@ class FeedForward(nn.Module):
                 use_bias=config.feed_forward_bias,
                 kernel_init=nn.initializers.glorot_uniform(),
                 dtype=self.dtype,
+                dot_general=flat_dot_general,
                 name=name,
             )
 

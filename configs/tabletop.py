@@ -1,0 +1,80 @@
+"""A small RT-1 for the tabletop benchmark: the model of `rt1.py` in other numbers.
+
+python train.py --config=configs/tabletop.py --workdir=runs/tabletop
+"""
+
+from ml_collections import ConfigDict
+
+from rt1_jax.models.config import (
+    EfficientNetConfig,
+    ImageTokenizerConfig,
+    RT1Config,
+    StageConfig,
+    TokenLearnerConfig,
+    TransformerConfig,
+)
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "tabletop"
+    config.seed = 0
+    config.architecture = "rt1"
+    config.model = ConfigDict(model().to_json())
+
+    config.data = ConfigDict()
+    config.data.directory = "data/tabletop"
+    config.data.validation_episodes = 100
+    config.data.standardize_embeddings = True
+    config.data.max_shift = (3, 3)  # pixels (y, x) of 64
+
+    config.batch_size = 32  # windows
+    config.label_smoothing = 0.0
+    config.optimizer = ConfigDict()
+    config.optimizer.steps = 6000
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.final_learning_rate = 1e-5
+    config.optimizer.warmup_steps = 200
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.98
+    config.optimizer.weight_decay = 1e-3
+    config.optimizer.average_decay = 0.998
+
+    config.loader = ConfigDict()
+    config.loader.workers = 0
+    config.loader.threads = 1
+    config.loader.cache_bytes = 2_000_000_000
+
+    config.log_every = 50
+    config.checkpoint_every = 1000
+    config.keep_checkpoints = 2
+    return config
+
+
+def model() -> RT1Config:
+    """0.6 M parameters, 64 x 64 pixels, three frames."""
+    efficientnet = EfficientNetConfig(
+        stages=(
+            StageConfig(repeats=2, kernel=3, stride=1, expand_ratio=2, filters=24),
+            StageConfig(repeats=3, kernel=3, stride=2, expand_ratio=3, filters=48),
+        ),
+        stem_filters=24,
+        stem_kernel=7,
+        stem_stride=4,
+        head_filters=96,
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        stochastic_depth_rate=0.0,
+        coordinate_channels=2,
+    )
+    tokenizer = ImageTokenizerConfig(
+        efficientnet=efficientnet,
+        image_size=(64, 64),
+        token_size=96,
+        token_learner=TokenLearnerConfig(tokens=8, hidden=64),
+    )
+    transformer = TransformerConfig(
+        layers=3, heads=4, key_dim=24, d_model=96, dropout_rate=0.0, feed_forward_size=96
+    )
+    return RT1Config(image_tokenizer=tokenizer, transformer=transformer, frames=3)

@@ -1,0 +1,1 @@
+"""Policies at rest: the native format, and readers of the published ones."""

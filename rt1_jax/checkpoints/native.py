@@ -1,0 +1,267 @@
+"""The native checkpoint: a directory that holds everything needed to use the policy.
+
+    config.json   format and version, model and its config, action spec, language encoder with the
+                  vector of one fixed sentence, embedding statistics, tensors, step, versions
+    variables/    Orbax: the averaged params and batch_stats, all that inference reads
+    training/     Orbax: the whole train state (only in a run's own checkpoints)
+    iterator.json the data iterator's position (likewise)
+
+It is written under a temporary name and renamed when whole. A run keeps its checkpoints in
+`WORKDIR/checkpoints/STEP`; wherever a checkpoint is asked for, a run's directory means its newest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from rt1_jax.actions import ActionSpec
+from rt1_jax.files import write_atomically
+from rt1_jax.language import EmbeddingStatistics, EncoderIdentity
+
+FORMAT = "rt1_jax"
+VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, unfinished, damaged, or of another kind."""
+
+
+@dataclasses.dataclass
+class PolicyDescription:
+    """All of a policy but its weights.
+
+    Attributes:
+      architecture: a key of `rt1_jax.models.registry`, such as "rt1".
+      model: the model config as JSON.
+      action_spec: bounds, bins and order of the actions.
+      encoder: which language encoder the policy was trained with.
+      embedding_statistics: how embeddings are standardised before the model, if they are.
+      image_size: (h, w) of the frames that it was trained on.
+      frame_rate: steps a second of the training data; 0 where it is not known.
+      step: optimiser steps.
+      source: how it came to be, for people.
+    """
+
+    architecture: str
+    model: dict[str, Any]
+    action_spec: ActionSpec
+    encoder: EncoderIdentity
+    embedding_statistics: EmbeddingStatistics | None
+    image_size: tuple[int, int]
+    frame_rate: float
+    step: int
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        statistics = self.embedding_statistics
+        return {
+            "architecture": self.architecture,
+            "model": self.model,
+            "action_spec": self.action_spec.to_json(),
+            "encoder": self.encoder.to_json(),
+            "embedding_statistics": None if statistics is None else statistics.to_json(),
+            "image_size": list(self.image_size),
+            "frame_rate": self.frame_rate,
+            "step": self.step,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> PolicyDescription:
+        statistics = data["embedding_statistics"]
+        height, width = data["image_size"]
+        return cls(
+            architecture=data["architecture"],
+            model=data["model"],
+            action_spec=ActionSpec.from_json(data["action_spec"]),
+            encoder=EncoderIdentity.from_json(data["encoder"]),
+            embedding_statistics=(
+                None if statistics is None else EmbeddingStatistics.from_json(statistics)
+            ),
+            image_size=(int(height), int(width)),
+            frame_rate=float(data["frame_rate"]),
+            step=int(data["step"]),
+            source=data["source"],
+        )
+
+
+def save_checkpoint(
+    directory: str | os.PathLike[str],
+    description: PolicyDescription,
+    variables: Any,
+    *,
+    training: Any = None,
+    iterator: dict[str, Any] | None = None,
+) -> None:
+    """Writes a checkpoint; it appears under its name only when it is whole.
+
+    Args:
+      directory: must not exist yet.
+      description: see there.
+      variables: {"params", "batch_stats"} for inference.
+      training: the train state, to resume from.
+      iterator: the data iterator's position.
+    """
+    final = pathlib.Path(directory).absolute()
+    if final.exists():
+        raise CheckpointError(f"{final} exists already: remove it or choose another name")
+    temporary = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    with _checkpointer() as orbax:
+        orbax.save(temporary / "variables", _unboxed(variables))
+        if training is not None:
+            orbax.save(temporary / "training", training)
+        orbax.wait_until_finished()
+    if iterator is not None:
+        write_atomically(temporary / "iterator.json", json.dumps(iterator))
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        **description.to_json(),
+        "tensors": _tensor_shapes(variables),
+        "libraries": _library_versions(),
+    }
+    write_atomically(temporary / "config.json", json.dumps(content, indent=1))
+    os.replace(temporary, final)
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The checkpoint that a path means: itself, or the newest of a run's directory.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    root = pathlib.Path(path).absolute()
+    if (root / "variables").is_dir():
+        return root
+    steps = list_checkpoints(root)
+    if not steps:
+        raise CheckpointError(
+            f"no checkpoint at {root}: expected a checkpoint directory (config.json, variables/) "
+            "or a run's directory with checkpoints/STEP in it"
+        )
+    return root / "checkpoints" / str(steps[-1])
+
+
+def list_checkpoints(workdir: str | os.PathLike[str]) -> list[int]:
+    """Steps of the whole checkpoints of a run, oldest first."""
+    root = pathlib.Path(workdir) / "checkpoints"
+    if not root.is_dir():
+        return []
+    return sorted(int(p.name) for p in root.iterdir() if p.name.isdigit() and p.is_dir())
+
+
+def read_description(directory: str | os.PathLike[str]) -> PolicyDescription:
+    """Reads `config.json` of a checkpoint directory.
+
+    Raises:
+      CheckpointError: missing, unreadable, of a newer version, or lacking a key.
+    """
+    return PolicyDescription.from_json(_read_config(pathlib.Path(directory)))
+
+
+def load_variables(directory: str | os.PathLike[str]) -> Any:
+    """The inference variables as NumPy arrays, checked against the tensors that config.json lists.
+
+    Raises:
+      CheckpointError: a tensor is missing, of another shape, or cannot be read.
+    """
+    root = pathlib.Path(directory).absolute()
+    expected = _read_config(root)["tensors"]
+    variables = _restore(root / "variables", None)
+    found = _tensor_shapes(variables)
+    if found != expected:
+        wrong = sorted(k for k in set(found) | set(expected) if found.get(k) != expected.get(k))
+        first = wrong[0]
+        raise CheckpointError(
+            f"{root}: {len(wrong)} tensors disagree with config.json; the first is {first!r}: found "
+            f"{found.get(first, 'nothing')}, expected {expected.get(first, 'nothing')}"
+        )
+    return variables
+
+
+def load_training(directory: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, Any]]:
+    """The train state in the structure and sharding of `like`, and the iterator's position."""
+    root = pathlib.Path(directory).absolute()
+    if not (root / "training").is_dir():
+        raise CheckpointError(f"{root} holds no training state: it can be used, not resumed from")
+    state = _restore(root / "training", like)
+    path = root / "iterator.json"
+    return state, json.loads(path.read_text()) if path.exists() else {}
+
+
+def _read_config(root: pathlib.Path) -> dict[str, Any]:
+    path = root / "config.json"
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise CheckpointError(f"{root} has no readable config.json ({error})") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error})") from error
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not of a native checkpoint (no format {FORMAT!r})")
+    if content.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} is of version {content.get('version')}, this code reads {VERSION}: "
+            "update rt1_jax"
+        )
+    keys = {field.name for field in dataclasses.fields(PolicyDescription)} | {"tensors"}
+    if keys - set(content):
+        raise CheckpointError(f"{path} lacks {sorted(keys - set(content))}")
+    return content
+
+
+def _restore(path: pathlib.Path, like: Any) -> Any:
+    import orbax.checkpoint as ocp
+
+    try:
+        with _checkpointer() as orbax:
+            if like is None:
+                tree = orbax.metadata(path).item_metadata.tree
+                device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+                like = jax.tree.map(
+                    lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), tree
+                )
+                return jax.tree.map(np.asarray, orbax.restore(path, like))
+            target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+            return orbax.restore(path, target)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} cannot be restored: {reason}") from error
+
+
+def _checkpointer() -> Any:
+    import orbax.checkpoint as ocp
+
+    return ocp.StandardCheckpointer()
+
+
+def _unboxed(variables: Any) -> Any:
+    import flax.linen as nn
+
+    return nn.meta.unbox(variables)
+
+
+def _tensor_shapes(variables: Any) -> dict[str, str]:
+    """{"params/a/kernel": "float32[3, 4]"}."""
+    paths = jax.tree_util.tree_leaves_with_path(variables)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        for path, leaf in paths
+    }
+
+
+def _library_versions() -> dict[str, str]:
+    import importlib.metadata
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {name: importlib.metadata.version(name) for name in names}

@@ -1,0 +1,57 @@
+"""`load_policy`: any supported checkpoint -> a policy."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+from rt1_jax.checkpoints import native
+from rt1_jax.policies.streaming import Policy
+
+_PRETRAINED = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
+
+
+def load_policy(path: str | os.PathLike[str]) -> Policy:
+    """Loads a policy.
+
+    Args:
+      path: the name of a policy that ships with the package (see `pretrained_names`), a native
+        checkpoint or a run's directory (its newest checkpoint), or a checkpoint in any format of
+        `rt1_jax.checkpoints.formats`.
+
+    Raises:
+      CheckpointError: nothing there, or something that cannot be read.
+    """
+    name = os.fspath(path)
+    root = _PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
+    if not _is_native(root):
+        from rt1_jax.checkpoints import formats
+
+        return formats.read(root).policy()
+    checkpoint = native.find_checkpoint(root)
+    description = native.read_description(checkpoint)
+    return Policy(build_model(description), native.load_variables(checkpoint), description)
+
+
+def pretrained_names() -> list[str]:
+    """Names of the policies that ship with the package."""
+    if not _PRETRAINED.is_dir():
+        return []
+    return sorted(p.name for p in _PRETRAINED.iterdir() if (p / "config.json").exists())
+
+
+def build_model(description: native.PolicyDescription) -> Any:
+    """The Flax module that a description names."""
+    from rt1_jax.models.registry import build
+
+    try:
+        return build(description.architecture, description.model)
+    except (KeyError, TypeError, ValueError) as error:
+        raise native.CheckpointError(f"the checkpoint's model config is not usable: {error}") from (
+            error
+        )
+
+
+def _is_native(root: pathlib.Path) -> bool:
+    return (root / "variables" / "_METADATA").exists() or bool(native.list_checkpoints(root))

@@ -1,0 +1,198 @@
+"""The policy that a robot calls: one frame in, one action out, the history kept as tokens.
+
+Each step encodes the new frame only; the tokens of the frames before it are kept in the state. As in
+the original code, the window fills from its oldest place: the first frame of an episode is seen at
+position 0 with nothing after it, and once the window is full the oldest frame drops out at the
+front, the newest standing last.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from rt1_jax.actions import ActionSpec
+from rt1_jax.checkpoints.native import PolicyDescription
+from rt1_jax.language import SentenceEncoder, load_encoder
+
+
+class PolicyInputError(ValueError):
+    """Images or embeddings of a shape or type that the policy cannot take."""
+
+
+class PolicyState(flax.struct.PyTreeNode):
+    """History of a batch of robots.
+
+    Attributes:
+      tokens: float32 [batch, time, tokens, features], image tokens, oldest first.
+      count: int32 [batch], frames seen since the start of the episode.
+    """
+
+    tokens: jax.Array
+    count: jax.Array
+
+
+class Policy:
+    """A model with its weights, its action spec and its language encoder.
+
+    Attributes:
+      model: the Flax module.
+      variables: its collections.
+      action_spec: bounds, bins and order of the actions.
+      description: what the checkpoint says of itself.
+    """
+
+    def __init__(self, model: nn.Module, variables: Any, description: PolicyDescription) -> None:
+        self.model = model
+        self.variables = jax.tree.map(jnp.asarray, variables)
+        self.description = description
+        self.action_spec: ActionSpec = description.action_spec
+        self._encoder: SentenceEncoder | None = None
+        self._logits = jax.jit(functools.partial(_logits, model, description))
+        self._step = jax.jit(functools.partial(_step, model, description))
+
+    @property
+    def config(self) -> Any:
+        """The model's config."""
+        return self.model.config  # type: ignore[attr-defined]
+
+    def embed(self, instructions: Sequence[str]) -> np.ndarray:
+        """Embeds n instructions with the encoder that the checkpoint names: float32 [n, d].
+
+        Raises:
+          EncoderMismatchError: the encoder found here gives other vectors than the one recorded.
+        """
+        if self._encoder is None:
+            self._encoder = load_encoder(self.description.encoder)
+        return self._encoder.embed(instructions)
+
+    def logits(self, images: Any, embeddings: Any) -> jax.Array:
+        """Action logits of whole windows, every step predicted from those up to it.
+
+        Args:
+          images: uint8 [b, t, h, w, 3].
+          embeddings: float32 [b, t, d] (or [b, d], one instruction a window).
+
+        Returns:
+          float32 [b, t, action_tokens, bins].
+        """
+        images, embeddings = np.asarray(images), np.asarray(embeddings, np.float32)
+        _check_images(images, ndim=5)
+        if embeddings.shape[: embeddings.ndim - 1] not in (images.shape[:1], images.shape[:2]):
+            raise PolicyInputError(
+                f"embeddings have shape {embeddings.shape}, expected [{images.shape[0]}, "
+                f"{images.shape[1]}, {self.description.encoder.dimensions}]"
+            )
+        self._check_dimensions(embeddings)
+        return self._logits(self.variables, images, embeddings)
+
+    def initial_state(self, batch_size: int = 1) -> PolicyState:
+        """The state before an episode's first frame."""
+        config = self.config
+        tokenizer = config.image_tokenizer
+        tokens = jnp.zeros(
+            (batch_size, config.frames, tokenizer.tokens, tokenizer.token_size), jnp.float32
+        )
+        return PolicyState(tokens, jnp.zeros((batch_size,), jnp.int32))
+
+    def reset(self, state: PolicyState, mask: Any) -> PolicyState:
+        """Starts new episodes for the batch elements where `mask`, bool [batch], is true."""
+        fresh = jnp.asarray(mask, bool)
+        return PolicyState(
+            jnp.where(fresh[:, None, None, None], 0.0, state.tokens),
+            jnp.where(fresh, 0, state.count),
+        )
+
+    def step(
+        self, state: PolicyState, images: Any, embeddings: Any
+    ) -> tuple[PolicyState, dict[str, jax.Array]]:
+        """One control step of a batch of robots, which may be at different steps of episodes.
+
+        Args:
+          state: from `initial_state` or the step before.
+          images: uint8 [b, h, w, 3].
+          embeddings: float32 [b, d].
+
+        Returns:
+          the next state and {field: [b, size]}, the most probable action of each token.
+        """
+        state, action, _ = self.step_with_logits(state, images, embeddings)
+        return state, action
+
+    def step_with_logits(
+        self, state: PolicyState, images: Any, embeddings: Any
+    ) -> tuple[PolicyState, dict[str, jax.Array], jax.Array]:
+        """As `step`, and the logits float32 [b, action_tokens, bins] behind the action."""
+        images, embeddings = np.asarray(images), np.asarray(embeddings, np.float32)
+        _check_images(images, ndim=4)
+        batch = state.count.shape[0]
+        if images.shape[0] != batch or embeddings.shape[:-1] != (batch,):
+            raise PolicyInputError(
+                f"images {images.shape} and embeddings {embeddings.shape} must both start with the "
+                f"state's batch size {batch}"
+            )
+        self._check_dimensions(embeddings)
+        return self._step(self.variables, state, images, embeddings)
+
+    def _check_dimensions(self, embeddings: np.ndarray) -> None:
+        expected = self.description.encoder.dimensions
+        if embeddings.shape[-1] != expected:
+            raise PolicyInputError(
+                f"embeddings have {embeddings.shape[-1]} dimensions, expected {expected}"
+            )
+        if not np.isfinite(embeddings).all():
+            raise PolicyInputError("embeddings hold a value that is not finite")
+
+
+def _check_images(images: np.ndarray, ndim: int) -> None:
+    expected = "[batch, time, h, w, 3]" if ndim == 5 else "[batch, h, w, 3]"
+    if images.dtype != np.uint8 or images.ndim != ndim or images.shape[-1] != 3:
+        raise PolicyInputError(
+            f"images are {images.dtype} {images.shape}, expected uint8 {expected} in 0..255"
+        )
+
+
+def _standardize(description: PolicyDescription, embeddings: jax.Array) -> jax.Array:
+    statistics = description.embedding_statistics
+    return embeddings if statistics is None else statistics.apply(embeddings)
+
+
+def _logits(
+    model: nn.Module,
+    description: PolicyDescription,
+    variables: Any,
+    images: jax.Array,
+    embeddings: jax.Array,
+) -> Any:
+    return model.apply(variables, images, _standardize(description, embeddings), train=False)
+
+
+def _step(
+    model: nn.Module,
+    description: PolicyDescription,
+    variables: Any,
+    state: PolicyState,
+    images: jax.Array,
+    embeddings: jax.Array,
+) -> tuple[PolicyState, dict[str, jax.Array], jax.Array]:
+    embeddings = _standardize(description, embeddings)
+    new: Any = model.apply(variables, images, embeddings, method="encode_frames")
+    frames = state.tokens.shape[1]
+    full = state.count >= frames  # [batch]
+    rolled = jnp.roll(state.tokens, -1, axis=1)
+    history = jnp.where(full[:, None, None, None], rolled, state.tokens)
+    position = jnp.minimum(state.count, frames - 1)  # [batch]
+    here = jax.nn.one_hot(position, frames, dtype=bool)  # [batch, time]
+    tokens = jnp.where(here[..., None, None], new[:, None], history)
+    logits: Any = model.apply(variables, tokens, method="decode_tokens")
+    # [batch, time, action_tokens, bins] -> the newest frame's
+    newest = jnp.take_along_axis(logits, position[:, None, None, None], axis=1)[:, 0]
+    action = description.action_spec.detokenize(newest.argmax(-1).astype(jnp.int32))
+    return PolicyState(tokens, state.count + 1), action, newest

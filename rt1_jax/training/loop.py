@@ -1,0 +1,231 @@
+"""The training loop. It reads top to bottom: data, model, state, steps."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from rt1_jax.checkpoints import native
+from rt1_jax.data.loader import WindowSource, make_loader
+from rt1_jax.data.store import DatasetError, StepStore
+from rt1_jax.language import EmbeddingStatistics
+from rt1_jax.models import registry
+from rt1_jax.training.metrics import MetricsWriter
+from rt1_jax.training.optimizer import make_optimizer, make_schedule
+from rt1_jax.training.state import TrainState
+from rt1_jax.training.step import Batch, make_eval_step, make_train_step
+from rt1_jax.training.workdir import checkpoint_path, claim_workdir, drop_old_checkpoints
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or a gradient was not finite; the last good checkpoint stands."""
+
+
+def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True) -> dict[str, Any]:
+    """Trains a policy, or goes on with the run that is in `workdir`.
+
+    Args:
+      config: an `ml_collections.ConfigDict` as in `configs/tabletop.py`.
+      workdir: checkpoints, metrics and the run's config go here.
+      progress: draw a progress bar.
+
+    Returns:
+      {"steps", "seconds", "frames_per_second", "loss", "validation_loss"} of this call.
+
+    Raises:
+      DatasetError, CheckpointError, WorkdirError: see there.
+      NonFiniteLossError: training diverged.
+    """
+    root = claim_workdir(workdir, config.to_dict())
+
+    # ---- Data: training windows, and a few episodes held out for validation.
+    store = StepStore.open(config.data.directory, cache_bytes=config.loader.cache_bytes)
+    training_part, validation_part = _split(store, config.data.validation_episodes)
+    model = registry.build(config.architecture, config.model.to_dict())
+    frames = config.model.frames
+    stream = make_loader(
+        training_part,
+        frames=frames,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        workers=config.loader.workers,
+        threads=config.loader.threads,
+    )
+    batches = iter(stream)
+    statistics = None
+    if config.data.standardize_embeddings:
+        statistics = EmbeddingStatistics.of(store.embeddings[np.unique(store.instruction_ids)])
+
+    # ---- State: made on the device, or the newest checkpoint's.
+    optimizer = make_optimizer(config.optimizer)
+    state = init_state(model, optimizer, store, frames, config.seed)
+    steps_before = native.list_checkpoints(root)
+    if steps_before:
+        state, position = native.load_training(checkpoint_path(root, steps_before[-1]), state)
+        batches.set_state(position)
+    first_step = int(state.step)
+    description = _describe(config, store, statistics)
+
+    # ---- The steps, compiled once.
+    train_step = jax.jit(
+        make_train_step(
+            model,
+            store.action_spec,
+            optimizer,
+            statistics=statistics,
+            average_decay=config.optimizer.average_decay,
+            max_shift=tuple(config.data.max_shift),
+            label_smoothing=config.label_smoothing,
+        ),
+        donate_argnums=0,
+    )
+    eval_step = jax.jit(make_eval_step(model, store.action_spec, statistics=statistics))
+    schedule = make_schedule(config.optimizer)
+    key = jax.random.key(config.seed)
+    last_step = config.optimizer.steps
+
+    def save(step: int) -> None:
+        path = checkpoint_path(root, step)
+        if not path.exists():
+            description.step = step
+            position = batches.get_state()
+            native.save_checkpoint(
+                path, description, state.average, training=state, iterator=position
+            )
+            drop_old_checkpoints(root, config.keep_checkpoints)
+
+    def validate(step: int) -> float:
+        metrics = _mean_metrics(eval_step, state.average, validation_part, config)
+        writer.write(step, "validation", metrics)
+        return metrics["loss"]
+
+    # ---- The loop.
+    writer = MetricsWriter(root, first_step)
+    bar = tqdm.tqdm(
+        initial=first_step, total=last_step, unit="step", disable=not progress, smoothing=0.05
+    )
+    started = time.perf_counter()
+    loss = validation_loss = float("nan")
+    window_start, window_steps = started, 0
+    try:
+        for step in range(first_step + 1, last_step + 1):
+            state, metrics = train_step(state, next(batches), jax.random.fold_in(key, step))
+            bar.update()
+            window_steps += 1
+            if step % config.log_every == 0 or step == last_step:
+                numbers = {name: float(value) for name, value in metrics.items()}
+                _check_finite(step, numbers, state, root)
+                seconds = time.perf_counter() - window_start
+                numbers["learning_rate"] = float(schedule(step))
+                numbers["frames_per_second"] = window_steps * config.batch_size * frames / seconds
+                window_start, window_steps = time.perf_counter(), 0
+                writer.write(step, "train", numbers)
+                loss = numbers["loss"]
+                bar.set_postfix(
+                    loss=f"{loss:.3f}",
+                    accuracy=f"{numbers['token_accuracy']:.3f}",
+                    frames=f"{numbers['frames_per_second']:.0f}/s",
+                    refresh=False,
+                )
+            if step % config.checkpoint_every == 0 or step == last_step:
+                _check_finite(step, {"loss": float(metrics["loss"])}, state, root)
+                save(step)
+                validation_loss = validate(step)
+    finally:
+        bar.close()
+        writer.close()
+    seconds = time.perf_counter() - started
+    steps = last_step - first_step
+    return {
+        "steps": steps,
+        "seconds": seconds,
+        "frames_per_second": steps * config.batch_size * frames / max(seconds, 1e-9),
+        "loss": loss,
+        "validation_loss": validation_loss,
+    }
+
+
+def init_state(model: Any, optimizer: Any, store: StepStore, frames: int, seed: int) -> TrainState:
+    """A fresh train state for frames of the dataset's size, made inside one jit."""
+
+    def init(key: jax.Array) -> TrainState:
+        images = np.zeros((1, frames, *store.image_size, 3), np.uint8)
+        embeddings = np.zeros((1, store.encoder.dimensions), np.float32)
+        return TrainState.create(model.init(key, images, embeddings), optimizer)
+
+    return jax.jit(init)(jax.random.key(seed))
+
+
+def _split(store: StepStore, validation_episodes: int) -> tuple[StepStore, StepStore | None]:
+    """The last episodes are held out; the dataset's order is random already."""
+    if validation_episodes >= len(store):
+        raise DatasetError(
+            f"data.validation_episodes is {validation_episodes}, but {store.directory} has only "
+            f"{len(store)} episodes"
+        )
+    if validation_episodes == 0:
+        return store, None
+    cut = len(store) - validation_episodes
+    return store.select(slice(0, cut)), store.select(slice(cut, None))
+
+
+def _mean_metrics(
+    eval_step: Any, variables: Any, store: StepStore | None, config: Any
+) -> dict[str, float]:
+    """Means over whole batches of the held-out windows."""
+    if store is None:
+        return {"loss": float("nan")}
+    windows = WindowSource(store, config.model.frames)
+    size = min(config.batch_size, len(windows))
+    sums: dict[str, float] = {}
+    # Every k-th window: neighbours share all frames but one.
+    order = np.arange(0, len(windows), config.model.frames)
+    order = order if len(order) >= size else np.arange(len(windows))
+    count = len(order) // size
+    for i in range(count):
+        rows: list[Batch] = [windows[int(w)] for w in order[i * size : (i + 1) * size]]
+        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+        for name, value in eval_step(variables, batch).items():
+            sums[name] = sums.get(name, 0.0) + float(value) / count
+    return sums
+
+
+def _check_finite(step: int, metrics: dict[str, float], state: TrainState, root: Any) -> None:
+    skipped = int(state.skipped)
+    bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+    if bad or skipped:
+        steps = native.list_checkpoints(root)
+        kept = f"checkpoint {steps[-1]} stands" if steps else "there was no checkpoint yet"
+        raise NonFiniteLossError(
+            f"not finite by step {step}: {', '.join(bad) or 'a gradient'} ({skipped} updates were "
+            f"not applied); {kept}. Lower optimizer.learning_rate or optimizer.clip_norm, or look "
+            "at the data, then start again with the same --workdir"
+        )
+
+
+def _describe(
+    config: Any, store: StepStore, statistics: EmbeddingStatistics | None
+) -> native.PolicyDescription:
+    return native.PolicyDescription(
+        architecture=config.architecture,
+        model=config.model.to_dict(),
+        action_spec=store.action_spec,
+        encoder=store.encoder,
+        embedding_statistics=statistics,
+        image_size=store.image_size,
+        frame_rate=store.description["frame_rate"],
+        step=0,
+        source={
+            "run": config.name,
+            "seed": config.seed,
+            "data": store.description["source"],
+            "episodes": len(store),
+            "training_steps": config.optimizer.steps,
+            "batch_size": config.batch_size,
+        },
+    )

@@ -1,0 +1,37 @@
+"""Trains a policy.
+
+python train.py --config=configs/tabletop.py --workdir=runs/tabletop [--config.batch_size=64 ...]
+
+Run it again with the same --workdir to go on where it stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Checkpoints, metrics and config go here.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    from rt1_jax.training.loop import NonFiniteLossError, train
+
+    try:
+        summary = train(_CONFIG.value, _WORKDIR.value)
+    except (ValueError, NonFiniteLossError) as error:
+        sys.exit(f"train.py: {error}")
+    print(
+        f"trained {summary['steps']} steps in {summary['seconds']:.0f} s "
+        f"({summary['frames_per_second']:.0f} frames/s): loss {summary['loss']:.3f}, "
+        f"validation {summary['validation_loss']:.3f}; checkpoints in {_WORKDIR.value}"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
