@@ -60,7 +60,7 @@ def model() -> RT1Config:
             StageConfig(repeats=3, kernel=3, stride=2, expand_ratio=3, filters=48),
         ),
         stem_filters=24,
-        stem_kernel=7,
+        stem_kernel=5,
         stem_stride=4,
         head_filters=96,
         width_coefficient=1.0,

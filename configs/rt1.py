@@ -1,0 +1,49 @@
+"""RT-1 at the paper's size: FiLM-EfficientNet-B3 at 300x300, six frames, 35.1 M parameters.
+
+python train.py --config=configs/rt1.py --workdir=runs/rt1 --config.data.directory=DATA
+
+DATA is a dataset directory with RT-1's action spec. The released model was trained on 130,000
+episodes from an ImageNet backbone; the paper does not state its schedule, so the optimiser's numbers
+here are this project's. One step of 8 windows on two CPU cores is for trying the code out only.
+"""
+
+from ml_collections import ConfigDict
+
+from rt1_jax.models.config import rt1_config
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "rt1"
+    config.seed = 0
+    config.architecture = "rt1"
+    config.model = ConfigDict(rt1_config().to_json())
+
+    config.data = ConfigDict()
+    config.data.directory = "data/fractal"
+    config.data.validation_episodes = 500
+    config.data.standardize_embeddings = False
+    config.data.max_shift = (20, 50)  # pixels (y, x) of 256 x 320, as the original
+
+    config.batch_size = 1024  # windows
+    config.label_smoothing = 0.0
+    config.optimizer = ConfigDict()
+    config.optimizer.steps = 300_000
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.final_learning_rate = 5e-6
+    config.optimizer.warmup_steps = 5_000
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.98
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.average_decay = 0.9999
+
+    config.loader = ConfigDict()
+    config.loader.workers = 16
+    config.loader.threads = 2
+    config.loader.cache_bytes = 0
+
+    config.log_every = 100
+    config.checkpoint_every = 5_000
+    config.keep_checkpoints = 3
+    return config
