@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 POLICY = "policy"
@@ -70,8 +70,7 @@ class EpisodeResult:
 
 def plan_episodes(
     *,
-    splits: Sequence[str],
-    skills: Sequence[str],
+    tasks: Mapping[str, Sequence[str]],
     episodes: int,
     seed: int,
     controls: Sequence[str] = (),
@@ -83,8 +82,7 @@ def plan_episodes(
     every condition, so that conditions are compared on the same scenes.
 
     Args:
-      splits: at least one.
-      skills: at least one.
+      tasks: {split: skills}, at least one of each.
       episodes: per split and condition.
       seed: of the first episode.
       controls: of `WRONG_INSTRUCTION` and `EXPERT`.
@@ -92,10 +90,11 @@ def plan_episodes(
     Raises:
       EvaluationError: nothing to run, or an unknown control.
     """
-    if episodes < 1 or not splits or not skills:
+    if episodes < 1 or not tasks or not all(tasks.values()):
+        named = {split: list(skills) for split, skills in tasks.items()}
         raise EvaluationError(
-            f"nothing to evaluate: {episodes} episodes of splits {list(splits)} and skills "
-            f"{list(skills)}; give at least one of each"
+            f"nothing to evaluate: {episodes} episodes of {named}; give at least one episode, "
+            "split and skill"
         )
     for control in controls:
         if control not in (WRONG_INSTRUCTION, EXPERT):
@@ -104,7 +103,7 @@ def plan_episodes(
             )
     plan: list[EpisodeRequest] = []
     for condition in (POLICY, *(c for c in CONDITIONS if c in controls)):
-        for split in splits:
+        for split, skills in tasks.items():
             for i in range(episodes):
                 skill = skills[i % len(skills)]
                 plan.append(EpisodeRequest(len(plan), condition, split, skill, seed + i))

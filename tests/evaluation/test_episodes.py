@@ -17,8 +17,7 @@ from rt1_jax.evaluation.episodes import (
 
 def test_plan_shares_episodes_evenly_on_the_same_scenes() -> None:
     plan = plan_episodes(
-        splits=["seen", "backgrounds"],
-        skills=["pick", "move_near", "knock"],
+        tasks={split: ["pick", "move_near", "knock"] for split in ("seen", "backgrounds")},
         episodes=7,
         seed=100,
         controls=[EXPERT, WRONG_INSTRUCTION],
@@ -41,13 +40,13 @@ def test_plan_shares_episodes_evenly_on_the_same_scenes() -> None:
     ("change", "message"),
     [
         ({"episodes": 0}, "nothing to evaluate"),
-        ({"splits": []}, "nothing to evaluate"),
-        ({"skills": []}, "nothing to evaluate"),
+        ({"tasks": {}}, "nothing to evaluate"),
+        ({"tasks": {"seen": []}}, "nothing to evaluate"),
         ({"controls": ["oracle"]}, "unknown control 'oracle'"),
     ],
 )
 def test_plan_refuses(change: dict, message: str) -> None:
-    arguments = {"splits": ["seen"], "skills": ["pick"], "episodes": 1, "seed": 0}
+    arguments = {"tasks": {"seen": ["pick"]}, "episodes": 1, "seed": 0}
     with pytest.raises(EvaluationError, match=message):
         plan_episodes(**(arguments | change))
 

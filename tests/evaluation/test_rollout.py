@@ -11,9 +11,7 @@ from rt1_jax.evaluation.rollout import rollout
 
 
 def plan(episodes: int = 12, controls: tuple[str, ...] = (), seed: int = 0) -> list:
-    return plan_episodes(
-        splits=["seen"], skills=["walk"], episodes=episodes, seed=seed, controls=controls
-    )
+    return plan_episodes(tasks={"seen": ["walk"]}, episodes=episodes, seed=seed, controls=controls)
 
 
 def acting(requests: list) -> list:
