@@ -11,10 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from rt1_jax.actions import TABLETOP
-from rt1_jax.envs import motions
-from rt1_jax.envs.layout import NEAR_OFFSET, SPACING, apart
 from rt1_jax.envs.motions import Move
-from rt1_jax.envs.robot import REACH_HIGH, REACH_LOW
+from rt1_jax.envs.skills import next_move
 from rt1_jax.envs.tabletop import TabletopEnv
 
 DEFAULT_NOISE = 0.01
@@ -48,7 +46,7 @@ class TabletopExpert:
         if env.success:
             closed = 1.0 if env.scene_state.command_closed > 0 else -1.0
             return _action(Move(closed=closed), terminate=True)
-        return _action(_SKILLS[env.task.skill](env), terminate=False)
+        return _action(next_move(env.task, env.objects, env.scene_state), terminate=False)
 
     def perturb(self, action: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What is executed in place of an action: the same with noise, now and then a kick.
@@ -103,42 +101,3 @@ def _action(move: Move, *, terminate: bool) -> dict[str, np.ndarray]:
     }
     mode = np.array([1, 0, 0] if terminate else [0, 1, 0], np.float32)
     return {"terminate_episode": mode, **action}
-
-
-def _pick(env: TabletopEnv) -> Move:
-    state, target = env.scene_state, env.task.target
-    if state.held[target]:
-        return motions.lift(state)
-    return motions.grasp(state, state.positions[target])
-
-
-def _move_near(env: TabletopEnv) -> Move:
-    state, target, reference = env.scene_state, env.task.target, env.task.reference
-    if not state.held[target]:
-        return motions.grasp(state, state.positions[target])
-    spot = _free_spot(env, state.in_base(state.positions[reference]))
-    return motions.carry(state, state.positions[target], spot, drop=0.0)
-
-
-def _free_spot(env: TabletopEnv, reference: np.ndarray) -> np.ndarray:
-    """Where to set X down: in front of Y, or behind it if something lies in front."""
-    state, task = env.scene_state, env.task
-    others = [
-        state.in_base(state.positions[slot])[:2]
-        for slot in range(len(env.objects))
-        if slot not in (task.target, task.reference)
-    ]
-    if state.bowl is not None:
-        others.append(state.in_base(state.bowl))
-    for offset in (NEAR_OFFSET, -NEAR_OFFSET):
-        spot = reference[:2] + offset
-        reachable = bool(np.all(spot >= REACH_LOW[:2]) and np.all(spot <= REACH_HIGH[:2]))
-        if reachable and apart(np.array(others), spot, SPACING * 0.8).all():
-            return spot
-    return np.clip(reference[:2] + NEAR_OFFSET, REACH_LOW[:2], REACH_HIGH[:2])
-
-
-_SKILLS = {
-    "pick": _pick,
-    "move_near": _move_near,
-}

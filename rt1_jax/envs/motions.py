@@ -22,6 +22,10 @@ CARRY = 0.125
 ALIGNED, FUNNEL = 0.016, 0.022
 """Horizontal distance (m) that is good enough to close, and to go down."""
 _OPEN, _EMPTY = 0.085, 0.012
+_TURNED = 0.15
+_TURN_STEP = 0.6
+_BASE_TURN_STEP = 0.25
+_ARRIVED = np.array([0.03, 0.03, 0.1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,31 +43,42 @@ def clip(error: np.ndarray) -> np.ndarray:
     return np.clip(error, -STEP, STEP)
 
 
-def grasp(state: SceneState, position: np.ndarray) -> Move:
+def turn_step(error: np.ndarray) -> np.ndarray:
+    """The next rotation [3] towards a goal that is `error` away."""
+    return np.clip(error, -_TURN_STEP, _TURN_STEP)
+
+
+def grasp(
+    state: SceneState, position: np.ndarray, height: float = GRASP_HEIGHT, yaw: float = 0.0
+) -> Move:
     """Goes above a point, down around it, and closes there.
 
     Args:
       state: the state now.
-      position: [3], of what is to be grasped, in the world.
+      position: [2] or [3], of what is to be grasped, in the world.
+      height: of the tool centre for closing.
+      yaw: the hand's, in the base frame; the fingers close along its y axis.
     """
     hand = state.command_hand
-    error = np.array([*(state.in_base(position)[:2] - hand[:2]), GRASP_HEIGHT - hand[2]])
+    error = np.array([*(state.in_base(position)[:2] - hand[:2]), height - hand[2]])
+    turn = np.array([0.0, 0.0, yaw]) - state.command_rotation
+    turned = bool(np.abs(turn).max() < _TURNED)
     distance = float(np.hypot(error[0], error[1]))
     low = -error[2] < 0.014
-    if distance < ALIGNED and low:
+    if turned and distance < ALIGNED and low:
         # Closed on nothing: open again, and the next step closes anew.
         missed = state.command_closed > 0 and state.opening < _EMPTY
-        return Move(clip(error), closed=-1.0 if missed else 1.0)
+        return Move(clip(error), turn_step(turn), closed=-1.0 if missed else 1.0)
     between_fingers = abs(error[1]) < 0.024 and abs(error[0]) < 0.035
     sunk = hand[2] < HOVER - 0.03
-    if distance < FUNNEL or (sunk and between_fingers):
+    if turned and (distance < FUNNEL or (sunk and between_fingers)):
         if state.opening < _OPEN:
             error[2] = 0.0
-        return Move(clip(error))
+        return Move(clip(error), turn_step(turn))
     error[2] = HOVER - hand[2]
     if sunk:
         error[:2] = 0.0
-    return Move(clip(error))
+    return Move(clip(error), turn_step(turn))
 
 
 def lift(state: SceneState) -> Move:
@@ -94,3 +109,47 @@ def carry(state: SceneState, position: np.ndarray, spot: np.ndarray, drop: float
     if up > STEP:
         flat = np.zeros(2)
     return Move(clip(np.array([*flat, up])), closed=1.0)
+
+
+def push(state: SceneState, position: np.ndarray, height: float, gap: float, travel: float) -> Move:
+    """Pushes something away from the robot with closed fingers.
+
+    Args:
+      state: the state now.
+      position: [2] or [3], of what is to be pushed, in the world.
+      height: of the tool centre while pushing.
+      gap: distance (m) between tool centre and position when they touch.
+      travel: how far (m) to push.
+    """
+    hand = state.command_hand
+    offset = state.in_base(position)[:2] - hand[:2]
+    turn = turn_step(-state.command_rotation)
+    low = hand[2] < height + 0.012
+    if low and abs(offset[1]) < 0.020 and offset[0] > gap - 0.03:
+        ahead = min(STEP, offset[0] - gap + travel)
+        return Move(clip(np.array([ahead, offset[1], 0.0])), turn, closed=1.0)
+    flat = offset - (gap + 0.025, 0.0)
+    if float(np.hypot(*flat)) < FUNNEL:
+        return Move(clip(np.array([*flat, height - hand[2]])), turn, closed=1.0)
+    if hand[2] < HOVER - 0.03:
+        flat = np.zeros(2)
+    return Move(clip(np.array([*flat, HOVER - hand[2]])), turn, closed=1.0)
+
+
+def drive(state: SceneState, goal: tuple[float, float, float], closed: float) -> Move | None:
+    """Moves the base, hand raised; None if it has arrived.
+
+    Args:
+      state: the state now.
+      goal: (x, y, yaw) in the world.
+      closed: what the gripper does meanwhile.
+    """
+    flat = state.in_base(np.array(goal[:2]))
+    error = np.array([*flat, goal[2] - state.base[2]])
+    if np.all(np.abs(error) < _ARRIVED):
+        return None
+    up = np.array([0.0, 0.0, CARRY - state.command_hand[2]])
+    if up[2] > 0.03:
+        return Move(clip(up), closed=closed)
+    turn = float(np.clip(error[2], -_BASE_TURN_STEP, _BASE_TURN_STEP))
+    return Move(clip(up), closed=closed, base=np.array([*clip(flat), turn]))

@@ -44,6 +44,9 @@ DRAWER_HEIGHT = 0.055
 KNOB_OFFSET = 0.034
 """How far the knob's axis stands out from the drawer's front."""
 KNOB_TOP = 0.078
+KNOB_RADIUS = 0.013
+KNOB_GRASP_HEIGHT = 0.052
+"""Of the tool centre; the pads then cover the upper half of the knob."""
 
 # Contact classes. A pair collides if one's type bit is in the other's affinity.
 _TABLE, _OBJECT, _FINGER, _FIXTURE, _KNOB = 1, 2, 4, 8, 16
@@ -246,8 +249,9 @@ def _cabinet() -> str:
                damping="4" frictionloss="0.4" armature="0.1"/>
         {drawer}
         <geom name="knob" type="cylinder" pos="-{KNOB_OFFSET} 0 {(KNOB_TOP + 0.015) / 2}"
-              size="0.013 {(KNOB_TOP - 0.015) / 2}" contype="{_KNOB}" conaffinity="{_FINGER}"
-              condim="4" friction="1.2 0.02 0.0001" mass="0.05" rgba="0.12 0.12 0.14 1"/>
+              size="{KNOB_RADIUS} {(KNOB_TOP - 0.015) / 2}" contype="{_KNOB}"
+              conaffinity="{_FINGER}" condim="4" friction="1.2 0.02 0.0001" mass="0.05"
+              rgba="0.12 0.12 0.14 1"/>
       </body>
     </body>"""
 

@@ -75,13 +75,15 @@ class Simulation:
     def state(self, command: RobotCommand, layout: Layout) -> SceneState:
         """Reads the physical state."""
         data = self.data
-        touched_by = self._touches()
+        touches = self._touches()
+        touched_by, on_knob = touches[:-1], touches[-1]
         cabinet = layout.cabinet
         return SceneState(
             positions=data.xpos[self._object_body].copy(),
             up_axes=data.xmat[self._object_body][:, [2, 5, 8]].copy(),
             held=touched_by[:, 0] & touched_by[:, 1],
-            touched=touched_by.any(axis=1),
+            touched=np.any(touched_by, axis=1),
+            knob_held=bool(on_knob[0] and on_knob[1]),
             opening=float(data.qpos[self._finger_qpos].sum()),
             hand=data.xpos[self._hand_body].copy(),
             drawer_opening=float(data.qpos[self._drawer_qpos]),
@@ -94,8 +96,8 @@ class Simulation:
         )
 
     def _touches(self) -> np.ndarray:
-        """bool [objects, 3]: in contact with left finger, right finger, palm."""
-        touches = np.zeros((self._num_objects, 3), bool)
+        """bool [objects + 1, 3]: in contact with left finger, right finger, palm; last the knob."""
+        touches = np.zeros((self._num_objects + 1, 3), bool)
         pairs = self.data.contact.geom  # [contacts, 2]
         owner = self._owner[pairs]
         robot, thing = owner.min(axis=1), owner.max(axis=1)
@@ -177,8 +179,10 @@ class Simulation:
         self._arm_mocap = model.body("arm_target").mocapid[0]
         self._base_mocap = model.body("base").mocapid[0]
         self._shadow_mocap = model.body("hand_shadow").mocapid[0]
-        # Who a geom belongs to: slot + 1 for objects, -3, -2, -1 for left, right finger and palm.
+        # Who a geom belongs to: slot + 1 for objects, then the knob; -3, -2, -1 for left finger,
+        # right finger and palm.
         self._owner = np.zeros(model.ngeom, int)
+        self._owner[model.geom("knob").id] = self._num_objects + 1
         for slot, geoms in enumerate(self._object_geoms):
             self._owner[list(geoms.values())] = slot + 1
         for code, name in ((-3, "pad_left"), (-2, "pad_right"), (-1, "palm")):

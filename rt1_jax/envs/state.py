@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from rt1_jax.envs.scene import KNOB_GRASP_HEIGHT, KNOB_OFFSET
+
 
 @dataclasses.dataclass(frozen=True)
 class SceneState:
@@ -16,6 +18,7 @@ class SceneState:
       up_axes: [objects, 3], the direction of each object's own z axis.
       held: [objects] bool, both fingers touch the object.
       touched: [objects] bool, a finger or the palm touches it.
+      knob_held: both fingers touch the drawer's knob.
       opening: between the fingers.
       hand: [3], where the tool centre really is.
       drawer_opening: how far the drawer is out.
@@ -31,6 +34,7 @@ class SceneState:
     up_axes: np.ndarray
     held: np.ndarray
     touched: np.ndarray
+    knob_held: bool
     opening: float
     hand: np.ndarray
     drawer_opening: float
@@ -40,6 +44,12 @@ class SceneState:
     command_hand: np.ndarray
     command_rotation: np.ndarray
     command_closed: float
+
+    @property
+    def knob(self) -> np.ndarray:
+        """[3], the knob's grasping point."""
+        ahead = np.array([-self.drawer_opening - KNOB_OFFSET, 0.0, KNOB_GRASP_HEIGHT])
+        return from_frame(ahead, self.cabinet)
 
     def in_base(self, point: np.ndarray) -> np.ndarray:
         """A world point [2] or [3] in the base frame."""
