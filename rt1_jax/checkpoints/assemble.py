@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 
 from rt1_jax.checkpoints.layout import Path
+from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.checkpoints.tf_names import NamedTensor
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be read; the message names the file or tensor and what to do."""
 
 
 def assemble(
