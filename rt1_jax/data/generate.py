@@ -11,67 +11,23 @@ finished shards are kept, the others are made again. Only successes are kept.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import multiprocessing
 import os
 import pathlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
 
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data.episode import Episode, stack_actions
-from rt1_jax.files import write_atomically
+from rt1_jax.data.generation_plan import GenerationError, Plan, claim_directory, make_plan
 
-EPISODES_PER_SHARD = 100
-_PNG_LARGEST = 128  # pixels; larger frames become JPEG
-_SEED_STRIDE = 1_000_000  # seeds of one shard: room for dropped episodes
 _MOST_DROPPED = 0.5
-_PLAN_FILE = "generation.json"
-
-
-class GenerationError(ValueError):
-    """A request that cannot be met, or a directory that holds something else."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Everything that the data depend on.
-
-    Attributes:
-      env: an environment of `rt1_jax.envs`.
-      episodes: successes to keep.
-      split, skills, image_size: as the environment takes them.
-      noise: standard deviation (m) of the executed motion's noise; the recorded action is clean.
-      seed: of the data set.
-      image_format: "png" or "jpeg".
-    """
-
-    env: str
-    episodes: int
-    split: str
-    skills: tuple[str, ...]
-    image_size: tuple[int, int]
-    noise: float
-    seed: int
-    image_format: str
-
-    @property
-    def shards(self) -> int:
-        """Number of shards."""
-        return -(-self.episodes // EPISODES_PER_SHARD)
-
-    def shard_episodes(self, shard: int) -> int:
-        """Episodes in one shard."""
-        return min(EPISODES_PER_SHARD, self.episodes - shard * EPISODES_PER_SHARD)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 def generate(
@@ -98,13 +54,13 @@ def generate(
       GenerationError: the directory holds something else, or the expert fails too often.
     """
     root = pathlib.Path(output)
-    _claim(root, plan)
+    claim_directory(root, plan)
     todo = [shard for shard in range(plan.shards) if not _shard_path(root, plan, shard).exists()]
     done = set(range(plan.shards)) - set(todo)
     for leftover in root.glob("*.partial-*"):
         leftover.unlink()
-    jobs = [(plan, str(root), shard) for shard in todo]
-    _run(jobs, plan, processes, sum(plan.shard_episodes(shard) for shard in done), progress)
+    already = sum(plan.shard_episodes(shard) for shard in done)
+    _run(plan, root, todo, processes, already, progress)
     paths = [_shard_path(root, plan, shard) for shard in range(plan.shards)]
     indices = [json.loads(path.with_suffix(".json").read_text())["episodes"] for path in paths]
     episodes = [episode for index in indices for episode in index]
@@ -153,84 +109,109 @@ def record_episode(env: Any, expert: Any, seed: int) -> Episode | None:
     return Episode(np.stack(images), stack_actions(actions), text, metadata)
 
 
+class _Progress:
+    """Counts kept episodes across processes and carries the word to stop."""
+
+    def __init__(self, context: Any = multiprocessing) -> None:
+        self._kept = context.Value("q", 0)
+        self._stop = context.Event()
+
+    @property
+    def kept(self) -> int:
+        return int(self._kept.value)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def tick(self) -> None:
+        with self._kept.get_lock():
+            self._kept.value += 1
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if the parent process has said so, or is gone."""
+        parent = multiprocessing.parent_process()
+        if self._stop.is_set() or (parent is not None and not parent.is_alive()):
+            raise KeyboardInterrupt
+
+
+_worker_progress: _Progress
+
+
 def _run(
-    jobs: list[tuple[Plan, str, int]], plan: Plan, processes: int, already: int, progress: bool
+    plan: Plan, root: pathlib.Path, shards: list[int], processes: int, already: int, show: bool
 ) -> None:
     import tqdm
 
-    bar = tqdm.tqdm(
-        total=plan.episodes, initial=already, unit="episode", disable=not progress, smoothing=0.1
-    )
+    workers = max(1, min(processes, len(shards)))
+    bar = tqdm.tqdm(total=plan.episodes, initial=already, unit="episode", disable=not show)
     with bar:
-        if processes <= 1 or len(jobs) <= 1:
-            for job in jobs:
-                _make_shard(job, lambda: bar.update())
+        if workers == 1:
+            progress = _Progress()
+            for shard in shards:
+                _make_shard(plan, root, shard, progress, lambda: _show(bar, already, progress))
             return
+        # Fresh interpreters: a GL context does not survive a fork.
         context = multiprocessing.get_context("spawn")
-        ticks = context.SimpleQueue()
-        with context.Pool(
-            min(processes, len(jobs)), initializer=_start_worker, initargs=(ticks,)
-        ) as pool:
-            results = [pool.apply_async(_make_shard_in_worker, (job,)) for job in jobs]
-            while not all(result.ready() for result in results):
-                _drain(ticks, bar)
-                next(r for r in (*results, None) if r is None or not r.ready()).wait(0.2)
-                for result in results:
-                    if result.ready():
-                        result.get()  # raises at once what a worker raised
-            _drain(ticks, bar)
+        progress = _Progress(context)
+        pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (progress,))
+        try:
+            waiting = {pool.submit(_make_shard_in_worker, plan, root, shard) for shard in shards}
+            while waiting:
+                done, waiting = futures.wait(waiting, 0.2, futures.FIRST_COMPLETED)
+                _show(bar, already, progress)
+                for future in done:
+                    future.result()  # raises at once what a worker raised
+        finally:
+            progress.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _drain(ticks: Any, bar: Any) -> None:
-    while not ticks.empty():
-        ticks.get()
-        bar.update()
+def _show(bar: Any, already: int, progress: _Progress) -> None:
+    bar.update(already + progress.kept - bar.n)
 
 
-_worker_ticks: Any = None
+def _start_worker(progress: _Progress) -> None:
+    global _worker_progress
+    _worker_progress = progress
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _start_worker(ticks: Any) -> None:
-    global _worker_ticks
-    _worker_ticks = ticks
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the pool
+def _make_shard_in_worker(plan: Plan, root: pathlib.Path, shard: int) -> None:
+    _make_shard(plan, root, shard, _worker_progress, lambda: None)
 
 
-def _make_shard_in_worker(job: tuple[Plan, str, int]) -> None:
-    _make_shard(job, lambda: _worker_ticks.put(1))
-
-
-def _make_shard(job: tuple[Plan, str, int], tick: Any) -> None:
-    """Makes one shard; it depends on the plan and its number alone."""
+def _make_shard(
+    plan: Plan, root: pathlib.Path, shard: int, progress: _Progress, show: Callable[[], None]
+) -> None:
+    """Makes one shard; its content depends on the plan and its number alone."""
     from rt1_jax import envs
     from rt1_jax.data.store import EpisodeWriter
 
-    plan, root, shard = job
     env = envs.make(plan.env, split=plan.split, skills=plan.skills, image_size=plan.image_size)
     expert = envs.make_expert(env, plan.noise)
-    writer = EpisodeWriter(
-        _shard_path(pathlib.Path(root), plan, shard), plan.image_format, TABLETOP
-    )
-    wanted, tried, dropped = plan.shard_episodes(shard), 0, 0
-    kept = 0
+    writer = EpisodeWriter(_shard_path(root, plan, shard), plan.image_format, TABLETOP)
+    tried = kept = dropped = failures = 0
     try:
-        while kept < wanted:
-            seed = _episode_seed(plan.seed, shard, tried)
-            episode = record_episode(env, expert, seed)
+        while kept < plan.shard_episodes(shard):
+            progress.check()
+            episode = record_episode(env, expert, _episode_seed(plan.seed, shard, tried))
             tried += 1
             if episode is None:
                 dropped += 1
-                if dropped > max(20, _MOST_DROPPED * tried):
+                failures += 1
+                if failures > max(20, _MOST_DROPPED * tried):
                     raise GenerationError(
-                        f"the expert failed in {dropped} of {tried} episodes (noise {plan.noise}, "
-                        f"skills {', '.join(plan.skills)}): lower the noise"
+                        f"the expert failed in {failures} of {tried} episodes (noise "
+                        f"{plan.noise}, skills {', '.join(plan.skills)}): lower the noise"
                     )
                 continue
             episode.metadata["dropped_before"] = dropped
             dropped = 0
             writer.add(episode)
             kept += 1
-            tick()
+            progress.tick()
+            show()
         writer.close()
     except BaseException:
         writer.abort()
@@ -247,73 +228,6 @@ def _episode_seed(seed: int, shard: int, attempt: int) -> int:
 
 def _shard_path(root: pathlib.Path, plan: Plan, shard: int) -> pathlib.Path:
     return root / f"shard-{shard:05d}-of-{plan.shards:05d}.array_record"
-
-
-def _claim(root: pathlib.Path, plan: Plan) -> None:
-    """Marks the directory with the plan, or checks that it carries the same one."""
-    marker = root / _PLAN_FILE
-    if marker.exists():
-        try:
-            found = json.loads(marker.read_text())
-        except ValueError:
-            found = {}
-        wanted = plan.to_json()
-        differing = [key for key in wanted if found.get(key) != wanted[key]]
-        if differing:
-            key = differing[0]
-            raise GenerationError(
-                f"{root} holds data made with {key}={found.get(key)!r}, asked for {wanted[key]!r}: "
-                "choose another --output or delete it"
-            )
-        return
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise GenerationError(
-            f"{root} exists and is not an unfinished data set of this command: choose another "
-            "--output or delete it"
-        )
-    write_atomically(marker, json.dumps(plan.to_json(), indent=1))
-
-
-def make_plan(
-    *,
-    env: str = "tabletop",
-    episodes: int = 1000,
-    split: str = "seen",
-    skills: Sequence[str] | None = None,
-    image_size: tuple[int, int] = (256, 320),
-    noise: float = 0.01,
-    seed: int = 0,
-    image_format: str | None = None,
-) -> Plan:
-    """A checked plan, with the defaults filled in.
-
-    Raises:
-      GenerationError or SplitError: a value that does not exist or makes no sense.
-    """
-    from rt1_jax import envs
-    from rt1_jax.data.episode import IMAGE_FORMATS
-    from rt1_jax.envs import splits
-
-    if env not in envs.ENVIRONMENTS:
-        raise GenerationError(
-            f"unknown environment {env!r}: expected one of {', '.join(envs.ENVIRONMENTS)}"
-        )
-    if episodes < 1:
-        raise GenerationError(f"--episodes={episodes}: expected at least 1")
-    if skills is None:
-        splits.check(split, ("pick",))
-        skills = splits.skills_of(split)
-    splits.check(split, tuple(skills))
-    height, width = image_size
-    if image_format is None:
-        image_format = "png" if max(height, width) <= _PNG_LARGEST else "jpeg"
-    if image_format not in IMAGE_FORMATS:
-        raise GenerationError(
-            f"unknown image format {image_format!r}: expected one of {', '.join(IMAGE_FORMATS)}"
-        )
-    return Plan(
-        env, episodes, split, tuple(skills), (height, width), float(noise), seed, image_format
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -335,7 +249,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--image_format", choices=("png", "jpeg"))
     parser.add_argument("--encoder", help="sentence encoder; the default one if left out")
     given = parser.parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if given.processes < 1:
+            raise GenerationError(f"--processes={given.processes}: expected at least 1")
         sides = tuple(int(side) for side in given.image_size.split(","))
         if len(sides) != 2:
             raise GenerationError(f"--image_size={given.image_size}: expected height,width")
@@ -358,9 +275,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # SIGTERM, too
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     total = counts["kept"] + counts["dropped"]
     print(
         f"{given.output}: kept {counts['kept']} successes ({counts['steps']} steps), dropped "

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from rt1_jax.envs.tabletop import TabletopEnv
 
 ENVIRONMENTS = ("tabletop",)
+LARGEST_NOISE = 0.05
+"""Largest standard deviation (m) of the expert's noise."""
 
-__all__ = ["ENVIRONMENTS", "SKILLS", "SPLITS", "SplitError", "make", "make_expert"]
+__all__ = ["ENVIRONMENTS", "LARGEST_NOISE", "SKILLS", "SPLITS", "SplitError", "make", "make_expert"]
 
 
 def make(name: str = "tabletop", **kwargs: Any) -> TabletopEnv:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from rt1_jax.actions import TABLETOP
+from rt1_jax.envs import LARGEST_NOISE
 from rt1_jax.envs.motions import Move
 from rt1_jax.envs.skills import next_move
 from rt1_jax.envs.tabletop import TabletopEnv
@@ -33,8 +34,8 @@ class TabletopExpert:
     """
 
     def __init__(self, env: TabletopEnv, noise: float = 0.0) -> None:
-        if not 0.0 <= noise <= 0.05:
-            raise ValueError(f"noise {noise} is outside of 0 to 0.05 m")
+        if not 0.0 <= noise <= LARGEST_NOISE:
+            raise ValueError(f"noise {noise} is outside of 0 to {LARGEST_NOISE} m")
         self._env = env
         self._noise = noise
         self._episode: tuple[int, int] | None = None

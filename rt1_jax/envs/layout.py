@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from rt1_jax.envs.objects import ObjectType
+from rt1_jax.envs.robot import REACH_LOW
 from rt1_jax.envs.scene import DRAWER_TRAVEL, REACH_CENTRE
 from rt1_jax.envs.splits import Look
 from rt1_jax.envs.tasks import NEAR_DISTANCE, Task
@@ -30,6 +31,8 @@ LYING_SPACING = np.array([0.125, 0.125])
 NEAR_OFFSET = np.array([-0.085, 0.0])
 """move_near: the expert puts X here, seen from Y: on the robot's side, so that the open fingers
 beside X do not meet Y."""
+KNOCK_ROOM = 0.07
+"""knock: the closed hand goes down so far in front of X."""
 _START_DISTANCE = NEAR_DISTANCE + 0.06
 
 _TRIES, _RESTARTS = 40, 2000
@@ -133,13 +136,14 @@ def _task_possible(
     if task.skill == "move_near":
         reference = positions[task.reference]
         spot = reference + NEAR_OFFSET
-        others = np.delete(positions, [target, task.reference], axis=0)
+        others = np.delete(positions, [target, int(task.reference or 0)], axis=0)
         clear = apart(others, spot, SPACING).all()
         clear &= bowl is None or bool(apart(bowl, spot, BOWL_SPACING))
         far = np.linalg.norm(own - reference) >= _START_DISTANCE
         return bool(clear and far and spot[0] >= AREA_LOW[0] - 0.02)
     if task.skill == "knock":
-        return own[0] <= REACH_CENTRE + 0.06 and _lane_free(own, 0.0, (0.0, 0.17), positions, bowl)
+        ahead = REACH_LOW[0] + KNOCK_ROOM <= own[0] <= REACH_CENTRE + 0.06
+        return bool(ahead) and _lane_free(own, 0.0, (0.0, 0.17), positions, bowl)
     if task.skill == "upright":
         behind = yaws[target] + np.pi
         return _lane_free(own, behind, (0.0, 0.16), positions, bowl)

@@ -126,8 +126,9 @@ def push(state: SceneState, position: np.ndarray, height: float, gap: float, tra
     turn = turn_step(-state.command_rotation)
     low = hand[2] < height + 0.012
     if low and abs(offset[1]) < 0.020 and offset[0] > gap - 0.03:
-        ahead = min(STEP, offset[0] - gap + travel)
-        return Move(clip(np.array([ahead, offset[1], 0.0])), turn, closed=1.0)
+        up = height - hand[2]
+        ahead = min(STEP, offset[0] - gap + travel) if up < 0.015 else 0.0
+        return Move(clip(np.array([ahead, offset[1], up])), turn, closed=1.0)
     flat = offset - (gap + 0.025, 0.0)
     if float(np.hypot(*flat)) < FUNNEL:
         return Move(clip(np.array([*flat, height - hand[2]])), turn, closed=1.0)

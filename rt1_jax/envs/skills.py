@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rt1_jax.envs import motions, scene
-from rt1_jax.envs.layout import NEAR_OFFSET, SPACING, apart
+from rt1_jax.envs.layout import KNOCK_ROOM, NEAR_OFFSET, SPACING, apart
 from rt1_jax.envs.motions import Move
 from rt1_jax.envs.objects import ObjectType
 from rt1_jax.envs.robot import REACH_HIGH, REACH_LOW
@@ -52,11 +52,22 @@ def _pick(state: SceneState, target: int) -> Move:
 def _fetch(state: SceneState, target: int) -> Move:
     """Grasps an object where it stands, driving there if it is out of reach."""
     position = state.positions[target]
+    return _come_near(state, position, 0.0, 0.0, closed=-1.0) or motions.grasp(state, position)
+
+
+def _come_near(
+    state: SceneState, position: np.ndarray, before: float, behind: float, closed: float
+) -> Move | None:
+    """Drives to something out of reach; None if it is within.
+
+    `before` and `behind` are the room (m) that the hand needs on either side of it.
+    """
     near = state.in_base(position)[:2]
-    if np.any(near < REACH_LOW[:2]) or np.any(near > REACH_HIGH[:2]):
-        goal = (float(position[0]) - scene.REACH_CENTRE, float(position[1]), 0.0)
-        return motions.drive(state, goal, closed=-1.0) or motions.grasp(state, position)
-    return motions.grasp(state, position)
+    low, high = REACH_LOW[:2] + (before, 0.0), REACH_HIGH[:2] - (behind, 0.0)
+    if np.all(near >= low) and np.all(near <= high):
+        return None
+    goal = (float(position[0]) - scene.REACH_CENTRE, float(position[1]), 0.0)
+    return motions.drive(state, goal, closed)
 
 
 def _move_near(state: SceneState, task: Task) -> Move:
@@ -90,7 +101,9 @@ def _knock(state: SceneState, target: int, kind: ObjectType) -> Move:
     shape = kind.geometry
     gap = shape.radius + _PAD_HALF_WIDTH
     height = shape.height - 0.010
-    return motions.push(state, state.positions[target], height, gap, travel=0.10)
+    position = state.positions[target]
+    driving = _come_near(state, position, KNOCK_ROOM, 0.02, closed=1.0)
+    return driving or motions.push(state, position, height, gap, travel=0.10)
 
 
 def _upright(state: SceneState, target: int, kind: ObjectType) -> Move:

@@ -57,9 +57,7 @@ class TabletopEnv(gymnasium.Env):
         skills: Sequence[str] | None = None,
         image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE,
     ) -> None:
-        if split in (*splits.SPLITS, "distractors") and skills is None:
-            skills = splits.skills_of(split)
-        self.skills = tuple(skills or ())
+        self.skills = splits.skills_of(split) if skills is None else tuple(skills)
         splits.check(split, self.skills)
         height, width = (int(side) for side in image_size)
         if min(height, width) < 8:

@@ -1,0 +1,123 @@
+"""What a generated dataset is made of, and the mark that it leaves in its directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from rt1_jax.files import write_atomically
+
+EPISODES_PER_SHARD = 100
+_PNG_LARGEST = 128  # pixels; larger frames become JPEG
+_PLAN_FILE = "generation.json"
+
+
+class GenerationError(ValueError):
+    """A request that cannot be met, or a directory that holds something else."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that the data depend on.
+
+    Attributes:
+      env: an environment of `rt1_jax.envs`.
+      episodes: successes to keep.
+      split, skills, image_size: as the environment takes them.
+      noise: standard deviation (m) of the executed motion's noise; the recorded action is clean.
+      seed: of the data set.
+      image_format: "png" or "jpeg".
+    """
+
+    env: str
+    episodes: int
+    split: str
+    skills: tuple[str, ...]
+    image_size: tuple[int, int]
+    noise: float
+    seed: int
+    image_format: str
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-self.episodes // EPISODES_PER_SHARD)
+
+    def shard_episodes(self, shard: int) -> int:
+        """Episodes in one shard."""
+        return min(EPISODES_PER_SHARD, self.episodes - shard * EPISODES_PER_SHARD)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+def make_plan(
+    *,
+    env: str = "tabletop",
+    episodes: int = 1000,
+    split: str = "seen",
+    skills: Sequence[str] | None = None,
+    image_size: tuple[int, int] = (256, 320),
+    noise: float = 0.01,
+    seed: int = 0,
+    image_format: str | None = None,
+) -> Plan:
+    """A checked plan, with the defaults filled in.
+
+    Raises:
+      GenerationError or SplitError: a value that does not exist or makes no sense.
+    """
+    from rt1_jax import envs
+    from rt1_jax.data.episode import IMAGE_FORMATS
+    from rt1_jax.envs import splits
+
+    if env not in envs.ENVIRONMENTS:
+        raise GenerationError(
+            f"unknown environment {env!r}: expected one of {', '.join(envs.ENVIRONMENTS)}"
+        )
+    if episodes < 1:
+        raise GenerationError(f"--episodes={episodes}: expected at least 1")
+    if skills is None:
+        skills = splits.skills_of(split)
+    splits.check(split, tuple(skills))
+    if not 0.0 <= noise <= envs.LARGEST_NOISE:
+        raise GenerationError(f"--noise={noise}: expected 0 to {envs.LARGEST_NOISE} m")
+    height, width = image_size
+    if image_format is None:
+        image_format = "png" if max(height, width) <= _PNG_LARGEST else "jpeg"
+    if image_format not in IMAGE_FORMATS:
+        raise GenerationError(
+            f"unknown image format {image_format!r}: expected one of {', '.join(IMAGE_FORMATS)}"
+        )
+    return Plan(
+        env, episodes, split, tuple(skills), (height, width), float(noise), seed, image_format
+    )
+
+
+def claim_directory(root: pathlib.Path, plan: Plan) -> None:
+    """Marks the directory with the plan, or checks that it carries the same one."""
+    marker = root / _PLAN_FILE
+    if marker.exists():
+        try:
+            found = json.loads(marker.read_text())
+        except ValueError:
+            found = {}
+        wanted = plan.to_json()
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
+        if differing:
+            key = differing[0]
+            raise GenerationError(
+                f"{root} holds data made with {key}={found.get(key)!r}, asked for {wanted[key]!r}: "
+                "choose another --output or delete it"
+            )
+        return
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise GenerationError(
+            f"{root} exists and is not an unfinished data set of this command: choose another "
+            "--output or delete it"
+        )
+    write_atomically(marker, json.dumps(plan.to_json(), indent=1))
