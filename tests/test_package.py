@@ -24,9 +24,9 @@ ROOMS = {
     "training": {"models", "data", "checkpoints", "actions", "files", "language"},
     "checkpoints": {"models", "actions", "files", "language"},
     "policies": {"checkpoints", "models", "actions", "files", "language"},
-    "evaluation": {"policies", "envs", "data", "actions", "files", "language"},
+    "evaluation": {"policies", "training", "envs", "data", "actions", "files", "language"},
 }
-HEAVY = ("tensorflow", "tensorflow_datasets", "tensorflow_hub", "mujoco", "matplotlib", "jax")
+HEAVY = {"tensorflow", "tensorflow_datasets", "tensorflow_hub", "mujoco", "matplotlib", "jax"}
 
 
 def test_import_is_light() -> None:
