@@ -17,14 +17,20 @@ PACKAGE = ROOT / "rt1_jax"
 ROOMS = {
     "actions": set(),
     "files": set(),
-    "models": {"actions"},
+    "preprocessing": set(),
+    "models": {"actions", "preprocessing"},
     "language": {"files"},
     "data": {"actions", "files", "language", "envs"},
     "envs": {"actions", "files"},
-    "training": {"models", "data", "checkpoints", "actions", "files", "language"},
-    "checkpoints": {"models", "actions", "files", "language"},
-    "policies": {"checkpoints", "models", "actions", "files", "language"},
+    "training": {"models", "preprocessing", "data", "checkpoints", "actions", "files", "language"},
+    "checkpoints": {"models", "preprocessing", "actions", "files", "language"},
+    "policies": {"checkpoints", "models", "preprocessing", "actions", "files", "language"},
     "evaluation": {"policies", "training", "envs", "data", "actions", "files", "language"},
+}
+# Late imports inside a function that go against an arrow, on purpose.
+EXCEPTIONS = {
+    # What a reader gives back can make a policy of itself.
+    ("rt1_jax/checkpoints/loaded.py", "policies"),
 }
 HEAVY = {"tensorflow", "tensorflow_datasets", "tensorflow_hub", "mujoco", "matplotlib", "jax"}
 
@@ -59,13 +65,14 @@ def test_room_imports_neither_tensorflow_nor_mujoco(room: str) -> None:
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_imports_go_one_way(room: str) -> None:
     allowed = ROOMS[room] | {room}
-    offences = [
-        f"{file.relative_to(ROOT)} imports rt1_jax.{target}"
+    found = {
+        (file.relative_to(ROOT).as_posix(), target)
         for file in _files(room)
         for target in _imported_rooms(file)
         if target not in allowed
-    ]
-    assert not offences, "\n".join(offences)
+    }
+    expected = {e for e in EXCEPTIONS if e[0].split("/")[1] == room}
+    assert found == expected
 
 
 def test_import_scanner_sees_every_form(tmp_path: Path) -> None:
