@@ -30,6 +30,7 @@ class Plan:
       noise: standard deviation (m) of the executed motion's noise; the recorded action is clean.
       seed: of the data set.
       image_format: "png" or "jpeg".
+      episodes_per_shard: the unit of parallel work and of what an interruption loses.
     """
 
     env: str
@@ -40,15 +41,16 @@ class Plan:
     noise: float
     seed: int
     image_format: str
+    episodes_per_shard: int = EPISODES_PER_SHARD
 
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return -(-self.episodes // EPISODES_PER_SHARD)
+        return -(-self.episodes // self.episodes_per_shard)
 
     def shard_episodes(self, shard: int) -> int:
         """Episodes in one shard."""
-        return min(EPISODES_PER_SHARD, self.episodes - shard * EPISODES_PER_SHARD)
+        return min(self.episodes_per_shard, self.episodes - shard * self.episodes_per_shard)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -105,15 +107,14 @@ def claim_directory(root: pathlib.Path, plan: Plan) -> None:
         try:
             found = json.loads(marker.read_text())
         except ValueError:
-            found = {}
+            found = {"plan": "unreadable"}
         wanted = plan.to_json()
-        differing = [key for key in wanted if found.get(key) != wanted[key]]
-        if differing:
-            key = differing[0]
-            raise GenerationError(
-                f"{root} holds data made with {key}={found.get(key)!r}, asked for {wanted[key]!r}: "
-                "choose another --output or delete it"
-            )
+        for key, value in found.items():
+            if wanted.get(key) != value:
+                raise GenerationError(
+                    f"{root} holds data made with {key}={value!r}, asked for "
+                    f"{wanted.get(key)!r}: choose another --output or delete it"
+                )
         return
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise GenerationError(

@@ -38,7 +38,7 @@ class TabletopExpert:
             raise ValueError(f"noise {noise} is outside of 0 to {LARGEST_NOISE} m")
         self._env = env
         self._noise = noise
-        self._episode: tuple[int, int] | None = None
+        self._episode = -1
         self._rng = np.random.default_rng(0)
 
     def act(self) -> dict[str, np.ndarray]:
@@ -82,7 +82,7 @@ class TabletopExpert:
         return noisy
 
     def _restart_noise(self) -> None:
-        episode = (self._env.seed, id(self._env.start_state))
+        episode = self._env.episode_count
         if episode != self._episode:
             self._episode = episode
             self._rng = np.random.default_rng([self._env.seed, 1])

@@ -63,7 +63,8 @@ def _come_near(
     `before` and `behind` are the room (m) that the hand needs on either side of it.
     """
     near = state.in_base(position)[:2]
-    low, high = REACH_LOW[:2] + (before, 0.0), REACH_HIGH[:2] - (behind, 0.0)
+    low = REACH_LOW[:2] + np.array([before, 0.0])
+    high = REACH_HIGH[:2] - np.array([behind, 0.0])
     if np.all(near >= low) and np.all(near <= high):
         return None
     goal = (float(position[0]) - scene.REACH_CENTRE, float(position[1]), 0.0)

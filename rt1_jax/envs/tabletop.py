@@ -22,6 +22,7 @@ from rt1_jax.envs.tasks import HOLD_STEPS, SKILLS, STEP_LIMITS, Task, admits, su
 
 DEFAULT_IMAGE_SIZE = (256, 320)
 _TERMINATE = 0  # index in terminate_episode
+_SKILL_STREAM = 2
 
 
 class TabletopEnv(gymnasium.Env):
@@ -82,6 +83,7 @@ class TabletopEnv(gymnasium.Env):
         self._simulation = Simulation(splits.num_objects(split), height, width)
         self._renderer = FrameRenderer(self._simulation.model, height, width)
         self._task: Task | None = None
+        self._episode_count = 0
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -91,13 +93,22 @@ class TabletopEnv(gymnasium.Env):
         Args:
           seed: of the episode; drawn from the last seeded generator if None.
           options: `{"skill": name}` asks for a skill of `skills`.
+
+        Raises:
+          SplitError: the skill is not among `skills`.
+          ValueError: an unknown option or a negative seed.
         """
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed {seed} is negative")
         super().reset(seed=seed)
         skill = self._wanted_skill(dict(options or {}))
         self._seed = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         rng = np.random.default_rng(self._seed)
-        drawn = self.skills[int(rng.integers(len(self.skills)))]
-        self._task, self._objects = splits.sample_task(rng, self.split, skill or drawn)
+        if skill is None:
+            # A stream of its own: a scene depends on seed and skill, not on what else was possible.
+            chance = np.random.default_rng([self._seed, _SKILL_STREAM])
+            skill = self.skills[int(chance.integers(len(self.skills)))]
+        self._task, self._objects = splits.sample_task(rng, self.split, skill)
         look = splits.sample_look(rng, self.split)
         self._layout = sample_layout(rng, self._task, self._objects, look)
         self._wording = int(rng.integers(len(WORDINGS[self._task.skill])))
@@ -106,6 +117,7 @@ class TabletopEnv(gymnasium.Env):
         self._simulation.reset(self._objects, self._layout, self._command)
         self._start = self._now = self._simulation.state(self._command, self._layout)
         self._step = self._held_steps = 0
+        self._episode_count += 1
         return self._observation(), self._info(terminate=False)
 
     def step(
@@ -174,6 +186,11 @@ class TabletopEnv(gymnasium.Env):
         """The episode's seed."""
         self._current_task()
         return self._seed
+
+    @property
+    def episode_count(self) -> int:
+        """How many episodes this environment has begun."""
+        return self._episode_count
 
     @property
     def success(self) -> bool:
