@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from rt1_jax.envs.state import SceneState
 from rt1_jax.envs.tasks import HOLD_STEPS, SKILLS, STEP_LIMITS, Task, admits, succeeded
 
 DEFAULT_IMAGE_SIZE = (256, 320)
+_LETTERS = string.ascii_lowercase + " "
 _TERMINATE = 0  # index in terminate_episode
 _SKILL_STREAM = 2
 
@@ -69,7 +71,7 @@ class TabletopEnv(gymnasium.Env):
         self.observation_space = gymnasium.spaces.Dict(
             {
                 "image": gymnasium.spaces.Box(0, 255, (height, width, 3), np.uint8),
-                "instruction": gymnasium.spaces.Text(120),
+                "instruction": gymnasium.spaces.Text(120, charset=_LETTERS),
             }
         )
         self.action_space = gymnasium.spaces.Dict(

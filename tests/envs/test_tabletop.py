@@ -138,7 +138,7 @@ def test_the_base_carries_gripper_and_camera(env):
     before = env.scene_state.hand
     camera = env._simulation.data.cam_xpos[0].copy()
     for _ in range(3):
-        observation, *_ = env.step(action(base_displacement_vector=[0.0, 0.05]))
+        env.step(action(base_displacement_vector=[0.0, 0.05]))
     np.testing.assert_allclose(env.scene_state.hand - before, [0, 0.15, 0], atol=5e-3)
     np.testing.assert_allclose(env._simulation.data.cam_xpos[0] - camera, [0, 0.15, 0], atol=1e-9)
 
