@@ -67,7 +67,11 @@ def line_chart(
     parts.append(f'<text class="tick mid" x="{middle:.0f}" y="{height - 6}">step</text>')
     legend = float(width - right)
     for number, s in reversed(list(enumerate(kept))):
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in s.points))
+        placed = [place(*p) for p in s.points]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        if len(placed) == 1:  # no line to see
+            (x, y) = placed[0]
+            parts.append(f'<circle class="mark s{number}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
         dash = _DASHES[number % len(_DASHES)]
         parts.append(
             f'<polyline class="line s{number}" stroke-dasharray="{dash}" points="{points}"/>'
@@ -152,6 +156,8 @@ def _log_ticks(low: float, high: float) -> list[float]:
     first = max((c for c in candidates if c <= low), default=low)
     last = min((c for c in candidates if c >= high), default=high)
     ticks = [c for c in candidates if first <= c <= last]
+    if len(ticks) < 4:  # less than a decade: round numbers of even distance read better
+        return [tick for tick in nice_ticks(low, high) if tick > 0]
     return ticks if len(ticks) <= 8 else [t for t in ticks if f"{t:e}".startswith("1")] or ticks
 
 
