@@ -11,6 +11,8 @@ from rt1_jax.language import EncoderIdentity
 from rt1_jax.models.config import RT1Config
 
 if TYPE_CHECKING:
+    import optax
+
     from rt1_jax.policies.streaming import Policy
 
 RT1_ENCODER = EncoderIdentity(
@@ -36,6 +38,15 @@ class AdamMoments:
     second: dict[str, Any]
     iterations: int
     learning_rate: float | None
+
+    def to_optax(self) -> optax.ScaleByAdamState:
+        """The state of ``optax.scale_by_adam`` at the same point of training."""
+        import jax
+        import jax.numpy as jnp
+        import optax
+
+        first, second = (jax.tree.map(jnp.asarray, tree) for tree in (self.first, self.second))
+        return optax.ScaleByAdamState(jnp.asarray(self.iterations, jnp.int32), first, second)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,7 @@ def write_tf(
 
 def network_tensors(config: RT1Config, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The original's network tensors by object name, in SavedModel order; dead weight is zero."""
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for tensor in tf_names.named_tensors(config):
         if tensor.path is not None:
             value = lookup(variables, tensor.path).astype(np.float32).reshape(tensor.shape)
@@ -82,7 +82,7 @@ def network_tensors(config: RT1Config, variables: Mapping[str, Any]) -> dict[str
 
 
 def _optimizer_tensors(config: RT1Config, moments: AdamMoments) -> dict[str, np.ndarray]:
-    named = {
+    named: dict[str, np.ndarray] = {
         f"{OPTIMIZER}/_iterations": np.asarray(moments.iterations, np.int64),
         f"{OPTIMIZER}/_learning_rate": np.asarray(moments.learning_rate or 0.0, np.float32),
     }
