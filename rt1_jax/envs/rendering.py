@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import weakref
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,8 @@ class FrameRenderer:
                 f"cannot make a GL context with MUJOCO_GL={chosen} ({_first_line(error)}): on "
                 f"Debian run `apt-get install {_PACKAGES.get(chosen, _PACKAGES['egl'])}`"
             ) from error
+        # Also runs when the program ends, while GL can still be called.
+        self._release = weakref.finalize(self, self._renderer.close)
         self._camera = camera
         self._options = mujoco.MjvOption()
         self._options.geomgroup[HIDDEN_GROUP] = 0
@@ -98,9 +101,7 @@ class FrameRenderer:
 
     def close(self) -> None:
         """Frees the GL context; safe to call twice."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._release()
 
 
 def _first_line(error: Exception) -> str:

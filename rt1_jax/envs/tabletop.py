@@ -195,6 +195,12 @@ class TabletopEnv(gymnasium.Env):
         return self._episode_count
 
     @property
+    def steps_taken(self) -> int:
+        """Control steps of this episode so far."""
+        self._current_task()
+        return self._step
+
+    @property
     def success(self) -> bool:
         """Whether the physical goal holds now."""
         return succeeded(self._current_task(), self._objects, self._now, self._start)
