@@ -5,6 +5,8 @@ Every function is pure ``jax.numpy`` and runs inside ``jit``; images cross to th
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +79,7 @@ def shift_crop(
       the moved images, of the input's shape: the original's training augmentation.
     """
     pads = [(0, 0)] * (images.ndim - 3) + [(margin[0],) * 2, (margin[1],) * 2, (0, 0)]
-    start = [0] * (images.ndim - 3) + [offset[0], offset[1], 0]
+    start: list[Any] = [0] * (images.ndim - 3) + [offset[0], offset[1], 0]
     return jax.lax.dynamic_slice(jnp.pad(images, pads), start, images.shape)
 
 

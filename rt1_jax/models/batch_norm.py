@@ -63,7 +63,9 @@ def _normalize(
     return _normalize_forward(x, scale, bias, epsilon)[0]
 
 
-def _normalize_forward(x, scale, bias, epsilon):
+def _normalize_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
     count = x.size // x.shape[-1]
     mean = channel_sums(x) / count
     var = channel_sums(jnp.square(x.astype(jnp.float32) - mean)) / count
@@ -73,7 +75,9 @@ def _normalize_forward(x, scale, bias, epsilon):
     return (y, mean, var), (x, scale, mean, inverse)
 
 
-def _normalize_backward(epsilon, residuals, cotangents):
+def _normalize_backward(
+    epsilon: float, residuals: tuple[jax.Array, ...], cotangents: tuple[jax.Array, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, mean, inverse = residuals
     dy, count = cotangents[0], x.size // x.shape[-1]
     # Kept whole: fused into each of its three uses, what made dy would be computed three times.

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-Padding = Literal["keras", "same"]
+Padding = Literal["keras", "same", "symmetric"]
 FeedForward = Literal["linear", "swiglu"]
 DepthwiseLowering = Literal["auto", "grouped", "shifted"]
 
@@ -101,13 +101,16 @@ class EfficientNetConfig(_Json):
       width_coefficient: scales all channels, rounded to multiples of 8; at 1.0 they stay.
       depth_coefficient: scales all repeats, rounded up.
       padding: ``"keras"`` pads stride-2 convolutions by (k//2 - 1, k//2) whatever the size, as
-        the TensorFlow original does; ``"same"`` is the usual SAME rule, as in the RT-1-X code.
+        the TensorFlow original does; ``"same"`` is the usual SAME rule, as in the RT-1-X code;
+        ``"symmetric"`` pads by k//2 on both sides, as PyTorch's EfficientNets do.
       stochastic_depth_rate: drop rate that the blocks approach linearly from 0.
       batch_norm_momentum: share of the old running statistics kept at each step.
       batch_norm_epsilon: added to the variance.
       batch_norm_unbiased: whether the running variance takes the unbiased estimate (TensorFlow)
         or the biased one (Flax).
-      coordinate_channels: 0, or 2 to append each pixel's x and y to the normalised image.
+      coordinate_channels: 0, or 2 to append each position's x and y to the normalised image and
+        again to the feature map: a token, being a weighted mean of positions, then says where it
+        looks. The reference implementations have none.
       depthwise: how depthwise convolutions (and the stem) are computed; ``"auto"`` goes by backend.
     """
 
@@ -127,7 +130,7 @@ class EfficientNetConfig(_Json):
     depthwise: DepthwiseLowering = "auto"
 
     def __post_init__(self) -> None:
-        _one_of("padding", self.padding, ("keras", "same"))
+        _one_of("padding", self.padding, ("keras", "same", "symmetric"))
         _one_of("depthwise", self.depthwise, ("auto", "grouped", "shifted"))
         _one_of("coordinate_channels", self.coordinate_channels, (0, 2))
         if not self.stages:
@@ -171,7 +174,7 @@ class EfficientNetConfig(_Json):
         for kernel, stride in layers:
             height, width = (
                 -(-size // stride)
-                if self.padding == "same" or stride == 1
+                if self.padding != "keras" or stride == 1
                 # Padding adds kernel - 2 or (odd) 2 * (kernel // 2) - 1, then VALID.
                 else (size + 2 * (kernel // 2) - 1 - kernel) // stride + 1
                 for size in (height, width)

@@ -41,7 +41,7 @@ class StemConv(nn.Module):
     features: int
     kernel_size: int
     stride: int
-    padding: Literal["keras", "same"]
+    padding: Literal["keras", "same", "symmetric"]
     lowering: Literal["auto", "grouped", "shifted"] = "auto"
     dtype: jnp.dtype = jnp.float32
 
@@ -70,7 +70,7 @@ class DepthwiseConv(nn.Module):
 
     kernel_size: int
     stride: int
-    padding: Literal["keras", "same"]
+    padding: Literal["keras", "same", "symmetric"]
     lowering: Literal["auto", "grouped", "shifted"] = "auto"
     dtype: jnp.dtype = jnp.float32
 

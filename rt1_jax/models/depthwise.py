@@ -8,28 +8,28 @@ is written the same way. ``benchmarks/depthwise.py`` measures both in one run.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rt1_jax.models.reductions import channel_sums
-
+Padding = Literal["keras", "same", "symmetric"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
-def convolution_pads(
-    size: tuple[int, int], kernel: int, stride: int, padding: Literal["keras", "same"]
-) -> Pads:
+def convolution_pads(size: Sequence[int], kernel: int, stride: int, padding: Padding) -> Pads:
     """(before, after) padding in rows and columns.
 
     ``"same"`` is the usual rule. ``"keras"`` differs for strided convolutions, which pad by
     (k//2 - 1, k//2) whatever the size: what Keras' EfficientNet does with an unknown image size.
+    ``"symmetric"`` pads by k//2 everywhere, as PyTorch does.
     """
     if padding == "keras" and stride > 1:
         return ((kernel // 2 - 1, kernel // 2),) * 2
+    if padding == "symmetric":
+        return ((kernel // 2, kernel // 2),) * 2
     rows, columns = (
         max((-(-length // stride) - 1) * stride + kernel - length, 0) for length in size
     )
@@ -78,18 +78,22 @@ def depthwise_convolution(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _shifted(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    total = None
-    for i, j, view in shifted_views(padded, kernel.shape[0], stride):
-        term = view * kernel[i, j]
-        total = term if total is None else total + term
+    (_, _, view), *views = shifted_views(padded, kernel.shape[0], stride)
+    total = view * kernel[0, 0]
+    for i, j, view in views:
+        total = total + view * kernel[i, j]
     return total
 
 
-def _shifted_forward(x, kernel, stride, pads):
+def _shifted_forward(
+    x: jax.Array, kernel: jax.Array, stride: int, pads: Pads
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _shifted(x, kernel, stride, pads), (x, kernel)
 
 
-def _shifted_backward(stride, pads, residuals, dy):
+def _shifted_backward(
+    stride: int, pads: Pads, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
     return _input_gradient(x, kernel, stride, pads, dy), _kernel_gradient(
         x, kernel, stride, pads, dy
@@ -114,7 +118,7 @@ def shifted_views(
 
 
 def _phases(padded: jax.Array, stride: int) -> list[list[jax.Array]]:
-    """Every stride-th row and column from each start: ``phases[a][b]`` is ``padded[:, a::s, b::s]``.
+    """Every s-th row and column from each start: ``phases[a][b]`` is ``padded[:, a::s, b::s]``.
 
     Taken apart once, so that the k * k views are dense slices: a strided slice inside a fused loop
     is not vectorised.
@@ -132,7 +136,9 @@ def _phases(padded: jax.Array, stride: int) -> list[list[jax.Array]]:
     return [[split[a, b] for b in range(stride)] for a in range(stride)]
 
 
-def _kernel_gradient(x, kernel, stride, pads, dy):
+def _kernel_gradient(
+    x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dy: jax.Array
+) -> jax.Array:
     """Sums ``view * dy`` over images, rows and columns, for each of the k * k views."""
     # One reduction with k * k results reads x and dy once; as k * k reductions it takes ten times
     # as long. Keeping the batch axis lets XLA share the work among cores.
@@ -144,11 +150,13 @@ def _kernel_gradient(x, kernel, stride, pads, dy):
     return jnp.stack(sums).sum(axis=1).reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _add_all(left, right):
+def _add_all(left: tuple[jax.Array, ...], right: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
-def _input_gradient(x, kernel, stride, pads, dy):
+def _input_gradient(
+    x: jax.Array, kernel: jax.Array, stride: int, pads: Pads, dy: jax.Array
+) -> jax.Array:
     """Row ``stride * p + i - before`` of x meets row p of dy through kernel row i.
 
     Rows of x of one phase (position modulo the stride) meet only kernel rows of that phase, so

@@ -94,7 +94,7 @@ class RT1(nn.Module):
         return self.image_tokenizer(images, embeddings, train)
 
     def token_attention(self, images: jax.Array, embeddings: jax.Array) -> jax.Array:
-        """Where TokenLearner's tokens look, ``[n, tokens, positions]``; as :meth:`encode_frames`."""
+        """Where TokenLearner looks, ``[n, tokens, positions]``; inputs as :meth:`encode_frames`."""
         self._check_frames(images, embeddings)
         return self.image_tokenizer.attention(images, embeddings)
 

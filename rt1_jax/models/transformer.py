@@ -109,7 +109,7 @@ class Attention(nn.Module):
     def __call__(
         self, queries: jax.Array, inputs: jax.Array, mask: np.ndarray, train: bool = False
     ) -> jax.Array:
-        """Queries ``[b, r, d]`` over inputs ``[b, s, d]`` under a mask ``[r, s]``: ``[b, r, d]``."""
+        """Queries ``[b, r, d]`` over inputs ``[b, s, d]``, mask ``[r, s]``, to ``[b, r, d]``."""
         config = self.config
 
         def heads(name: str) -> nn.DenseGeneral:
