@@ -125,9 +125,10 @@ def push(state: SceneState, position: np.ndarray, height: float, gap: float, tra
     offset = state.in_base(position)[:2] - hand[:2]
     turn = turn_step(-state.command_rotation)
     low = hand[2] < height + 0.012
-    if low and abs(offset[1]) < 0.020 and offset[0] > gap - 0.03:
+    behind = abs(offset[1]) < 0.020
+    if low and offset[0] > gap - (0.03 if behind else 0.005) and abs(offset[1]) < 0.06:
         up = height - hand[2]
-        ahead = min(STEP, offset[0] - gap + travel) if up < 0.015 else 0.0
+        ahead = min(STEP, offset[0] - gap + travel) if behind and up < 0.015 else 0.0
         return Move(clip(np.array([ahead, offset[1], up])), turn, closed=1.0)
     flat = offset - (gap + 0.025, 0.0)
     if float(np.hypot(*flat)) < FUNNEL:

@@ -101,7 +101,7 @@ def _knock(state: SceneState, target: int, kind: ObjectType) -> Move:
     """Pushes against the upper part, away from the robot."""
     shape = kind.geometry
     gap = shape.radius + _PAD_HALF_WIDTH
-    height = shape.height - 0.010
+    height = shape.height - 0.003
     position = state.positions[target]
     driving = _come_near(state, position, KNOCK_ROOM, 0.02, closed=1.0)
     return driving or motions.push(state, position, height, gap, travel=0.10)
