@@ -18,13 +18,14 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str]) -> None:
+    """Trains with the config and workdir that the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save
     from rt1_jax.training.loop import NonFiniteLossError, train
 
     try:
-        summary = train(_CONFIG.value, _WORKDIR.value)
+        summary = train(_CONFIG.value, str(_WORKDIR.value))
     except (ValueError, NonFiniteLossError) as error:
         sys.exit(f"train.py: {error}")
     print(

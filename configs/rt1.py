@@ -3,8 +3,8 @@
 python train.py --config=configs/rt1.py --workdir=runs/rt1 --config.data.directory=DATA
 
 DATA is a dataset directory with RT-1's action spec. The released model was trained on 130,000
-episodes from an ImageNet backbone; the paper does not state its schedule, so the optimiser's numbers
-here are this project's. One step of 8 windows on two CPU cores is for trying the code out only.
+episodes from an ImageNet backbone; the paper does not state its schedule, so the optimiser's
+numbers are this project's. On two CPU cores it is for trying the code out only.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.data.max_shift = (20, 50)  # pixels (y, x) of 256 x 320, as the original
 
     config.batch_size = 1024  # windows
-    config.label_smoothing = 0.0
+    config.smoothing = 0.0  # bins
     config.optimizer = ConfigDict()
     config.optimizer.steps = 300_000
     config.optimizer.learning_rate = 5e-4

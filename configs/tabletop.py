@@ -29,10 +29,10 @@ def get_config() -> ConfigDict:
     config.data.max_shift = (3, 3)  # pixels (y, x) of 64
 
     config.batch_size = 32  # windows
-    config.label_smoothing = 0.0
+    config.smoothing = 2.0  # bins
     config.optimizer = ConfigDict()
-    config.optimizer.steps = 6000
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.steps = 12_000
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.final_learning_rate = 1e-5
     config.optimizer.warmup_steps = 200
     config.optimizer.clip_norm = 1.0
@@ -56,13 +56,13 @@ def model() -> RT1Config:
     """0.6 M parameters, 64 x 64 pixels, three frames."""
     efficientnet = EfficientNetConfig(
         stages=(
-            StageConfig(repeats=2, kernel=3, stride=1, expand_ratio=2, filters=24),
-            StageConfig(repeats=3, kernel=3, stride=2, expand_ratio=3, filters=48),
+            StageConfig(repeats=1, kernel=3, stride=1, expand_ratio=2, filters=24),
+            StageConfig(repeats=2, kernel=3, stride=2, expand_ratio=2, filters=48),
         ),
         stem_filters=24,
         stem_kernel=5,
         stem_stride=4,
-        head_filters=96,
+        head_filters=0,
         width_coefficient=1.0,
         depth_coefficient=1.0,
         stochastic_depth_rate=0.0,
@@ -75,6 +75,6 @@ def model() -> RT1Config:
         token_learner=TokenLearnerConfig(tokens=8, hidden=64),
     )
     transformer = TransformerConfig(
-        layers=3, heads=4, key_dim=24, d_model=96, dropout_rate=0.0, feed_forward_size=96
+        layers=2, heads=4, key_dim=24, d_model=96, dropout_rate=0.0, feed_forward_size=96
     )
-    return RT1Config(image_tokenizer=tokenizer, transformer=transformer, frames=3)
+    return RT1Config(image_tokenizer=tokenizer, transformer=transformer, frames=2)

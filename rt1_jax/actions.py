@@ -224,8 +224,8 @@ class ActionSpec:
         for field in self.fields:
             if leading[field.name] != leading[first]:
                 raise ActionError(
-                    f"action field {field.name!r}: leading shape {leading[field.name]} differs from "
-                    f"{leading[first]} of {first!r}"
+                    f"action field {field.name!r}: leading shape {leading[field.name]} differs "
+                    f"from {leading[first]} of {first!r}"
                 )
             if field.kind == "one_hot":
                 value = np.asarray(action[field.name])

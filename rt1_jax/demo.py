@@ -25,7 +25,9 @@ _LEAST_SUCCESS = 0.5
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo. Returns 0 if the trained policy solves the task, 1 if any stage failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", default="runs/demo", help="data, checkpoints and report go here")
+    parser.add_argument(
+        "--output", default="runs/demo", help="data, checkpoints and report go here"
+    )
     parser.add_argument("--config", default="configs/tabletop.py")
     parser.add_argument("--data-episodes", type=int, default=3000)
     parser.add_argument("--steps", type=int, help="training steps (default: the config's)")

@@ -115,7 +115,9 @@ def test_values_move_by_less_than_a_bin(data, spec):
         ]
         action[field.name] = np.array(wide, np.float32)
     tokens = spec.tokenize(action)
-    assert tokens.dtype == np.int32 and tokens.min() >= 0 and tokens.max() < spec.bins
+    assert tokens.dtype == np.int32
+    assert tokens.min() >= 0
+    assert tokens.max() < spec.bins
     back = spec.detokenize(tokens)
     for field in spec.fields:
         if field.kind == "one_hot":
@@ -198,7 +200,7 @@ def test_specs_that_make_no_sense_are_refused():
         dataclasses.replace(actions.RT1, fields=(field, field))
     with pytest.raises(actions.ActionError, match="unknown key 'colour'"):
         actions.ActionSpec.from_json({**actions.RT1.to_json(), "colour": 1})
+    spec = actions.RT1.to_json()
+    del spec["bins"]
     with pytest.raises(actions.ActionError, match="'bins' is missing"):
-        spec = actions.RT1.to_json()
-        del spec["bins"]
         actions.ActionSpec.from_json(spec)

@@ -59,7 +59,8 @@ def _model(config: RT1Config) -> Iterator[Leaf]:
         else backbone.blocks[-1].filters_out
     )
     root = ("image_tokenizer",)
-    yield from _pointwise((*root, "projection"), features, size, bias=False)
+    coordinates = tokenizer.efficientnet.coordinate_channels
+    yield from _pointwise((*root, "projection"), features + coordinates, size, bias=False)
     yield from _efficientnet(backbone, embedding, (*root, "efficientnet"))
     yield from _film((*root, "film"), embedding, size)
     if tokenizer.token_learner is not None:

@@ -183,8 +183,8 @@ def load_variables(directory: str | os.PathLike[str]) -> Any:
         wrong = sorted(k for k in set(found) | set(expected) if found.get(k) != expected.get(k))
         first = wrong[0]
         raise CheckpointError(
-            f"{root}: {len(wrong)} tensors disagree with config.json; the first is {first!r}: found "
-            f"{found.get(first, 'nothing')}, expected {expected.get(first, 'nothing')}"
+            f"{root}: {len(wrong)} tensors disagree with config.json; the first is {first!r}: "
+            f"found {found.get(first, 'nothing')}, expected {expected.get(first, 'nothing')}"
         )
     return variables
 

@@ -159,18 +159,14 @@ def finish_dataset(
             columns["shard"].append(number)
             columns["start"].append(start)
             columns["length"].append(episode["length"])
-            columns["instruction"].append(
-                instruction_ids.setdefault(text, len(instruction_ids))
-            )
+            columns["instruction"].append(instruction_ids.setdefault(text, len(instruction_ids)))
             start += episode["length"]
         moments.merge(ActionMoments.from_json(index["action_moments"]))
     instructions = list(instruction_ids)
 
     def save_npz(file: Any) -> None:
-        np.savez(
-            file,
-            **{name: np.asarray(values, np.int64) for name, values in columns.items()},
-        )
+        arrays: dict[str, Any] = {k: np.asarray(v, np.int64) for k, v in columns.items()}
+        np.savez(file, **arrays)
 
     write_atomically(root / "episodes.npz", save_npz)
     embeddings = encoder.embed(instructions)
@@ -239,10 +235,7 @@ class StepStore:
         description = _read_description(root)
         try:
             with np.load(root / "episodes.npz") as file:
-                columns = {
-                    name: file[name]
-                    for name in ("shard", "start", "length", "instruction")
-                }
+                columns = {name: file[name] for name in ("shard", "start", "length", "instruction")}
             embeddings = np.load(root / "embeddings.npy")
             instructions = json.loads((root / "instructions.json").read_text())
         except (OSError, ValueError, KeyError) as error:
@@ -283,9 +276,7 @@ class StepStore:
         length = int(self.lengths[episode])
         stop = length if steps is None else start + steps
         if not 0 <= start < stop <= length:
-            raise DatasetError(
-                f"steps {start}..{stop} of episode {episode}, which has {length}"
-            )
+            raise DatasetError(f"steps {start}..{stop} of episode {episode}, which has {length}")
         if episode not in self._cache and self._cache_left > 0:
             whole = self._decode(episode, 0, length)
             self._cache[episode] = whole
@@ -339,15 +330,11 @@ class StepStore:
             field.name: np.stack([step["action"][field.name] for step in found])
             for field in self.action_spec.fields
         }
-        return Episode(
-            images, actions, self.instructions[int(self.instruction_ids[episode])]
-        )
+        return Episode(images, actions, self.instructions[int(self.instruction_ids[episode])])
 
     def _reader(self, shard: int) -> Any:
         if shard not in self._readers:
-            self._readers[shard] = _open_shard(
-                self.directory / self.description["shards"][shard]
-            )
+            self._readers[shard] = _open_shard(self.directory / self.description["shards"][shard])
         return self._readers[shard]
 
     def _check(self) -> None:
@@ -388,9 +375,7 @@ def _read_description(root: pathlib.Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} cannot be read ({error})") from error
     if version != VERSION:
-        raise DatasetError(
-            f"{path} is of version {version}, this code reads version {VERSION}"
-        )
+        raise DatasetError(f"{path} is of version {version}, this code reads version {VERSION}")
     return description
 
 
@@ -400,9 +385,7 @@ def _read_shard_index(path: pathlib.Path) -> dict[str, Any]:
     try:
         return json.loads(path.with_suffix(".json").read_text())
     except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"{path.with_suffix('.json')} cannot be read ({error})"
-        ) from error
+        raise DatasetError(f"{path.with_suffix('.json')} cannot be read ({error})") from error
 
 
 def _open_shard(path: pathlib.Path) -> Any:
@@ -414,7 +397,5 @@ def _open_shard(path: pathlib.Path) -> Any:
         reader = ArrayRecordReader(str(path), "readahead_buffer_size:0")
         reader.num_records()
     except (ValueError, RuntimeError, OSError) as error:
-        raise DatasetError(
-            f"{path} is not a whole ArrayRecord file ({error})"
-        ) from error
+        raise DatasetError(f"{path} is not a whole ArrayRecord file ({error})") from error
     return reader

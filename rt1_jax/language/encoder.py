@@ -46,9 +46,7 @@ class EncoderIdentity:
         missing = {"name", "dimensions", "check_embedding"} - set(data)
         if missing:
             raise ValueError(f"encoder identity lacks {sorted(missing)}")
-        return cls(
-            data["name"], int(data["dimensions"]), tuple(data["check_embedding"])
-        )
+        return cls(data["name"], int(data["dimensions"]), tuple(data["check_embedding"]))
 
 
 class SentenceEncoder(Protocol):

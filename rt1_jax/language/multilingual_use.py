@@ -21,9 +21,7 @@ class MultilingualUSE:
     def __init__(self) -> None:
         self._encoder = _weights()
         check = self.embed([CHECK_SENTENCE])[0]
-        self.identity = EncoderIdentity(
-            DEFAULT_ENCODER, 512, tuple(float(x) for x in check)
-        )
+        self.identity = EncoderIdentity(DEFAULT_ENCODER, 512, tuple(float(x) for x in check))
 
     def embed(self, instructions: Sequence[str]) -> np.ndarray:
         """Embeds a list of n instructions -> float32 [n, 512]."""

@@ -38,10 +38,13 @@ class ImageTokenizer(nn.Module):
     def features(self, images: jax.Array, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """What TokenLearner looks at: ``[n, positions, token_size]``."""
         x = preprocessing.preprocess_images(images, self.config.image_size)
-        if self.config.efficientnet.coordinate_channels:
+        coordinates = self.config.efficientnet.coordinate_channels > 0
+        if coordinates:
             x = preprocessing.append_coordinates(x)
         embeddings = embeddings.astype(self.dtype)
         x = self.efficientnet(x.astype(self.dtype), embeddings, train)
+        if coordinates:  # a token's weighted mean then holds the place that it looks at
+            x = preprocessing.append_coordinates(x)
         x = self.film(self.projection(x), embeddings)
         return x.reshape(x.shape[0], -1, x.shape[-1])
 

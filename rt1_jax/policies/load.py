@@ -26,9 +26,10 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
     name = os.fspath(path)
     root = _PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
     if not _is_native(root):
-        from rt1_jax.checkpoints import formats
+        # Readers of the published formats; only they know TensorFlow's names.
+        from rt1_jax.checkpoints.formats import read
 
-        return formats.read(root).policy()
+        return read(root).policy()
     checkpoint = native.find_checkpoint(root)
     description = native.read_description(checkpoint)
     return Policy(build_model(description), native.load_variables(checkpoint), description)

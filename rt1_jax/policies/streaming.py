@@ -1,8 +1,8 @@
 """The policy that a robot calls: one frame in, one action out, the history kept as tokens.
 
-Each step encodes the new frame only; the tokens of the frames before it are kept in the state. As in
-the original code, the window fills from its oldest place: the first frame of an episode is seen at
-position 0 with nothing after it, and once the window is full the oldest frame drops out at the
+Each step encodes the new frame only; the tokens of the frames before it are kept in the state. As
+in the original code, the window fills from its oldest place: the first frame of an episode is seen
+at position 0 with nothing after it, and once the window is full the oldest frame drops out at the
 front, the newest standing last.
 """
 
@@ -61,7 +61,7 @@ class Policy:
     @property
     def config(self) -> Any:
         """The model's config."""
-        return self.model.config  # type: ignore[attr-defined]
+        return self.model.config
 
     def embed(self, instructions: Sequence[str]) -> np.ndarray:
         """Embeds n instructions with the encoder that the checkpoint names: float32 [n, d].

@@ -80,7 +80,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
             statistics=statistics,
             average_decay=config.optimizer.average_decay,
             max_shift=tuple(config.data.max_shift),
-            label_smoothing=config.label_smoothing,
+            smoothing=config.smoothing,
         ),
         donate_argnums=0,
     )

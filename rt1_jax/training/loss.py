@@ -16,23 +16,30 @@ from rt1_jax.actions import ActionSpec
 
 
 def token_cross_entropy(
-    logits: jax.Array, tokens: jax.Array, label_smoothing: float = 0.0
+    logits: jax.Array, tokens: jax.Array, smoothing: jax.Array | float = 0.0
 ) -> jax.Array:
     """Cross-entropy of each action token, in nats.
 
     Args:
       logits: [batch, time, action_tokens, bins].
       tokens: int32 [batch, time, action_tokens].
-      label_smoothing: share of the target spread evenly over all bins.
+      smoothing: standard deviation, in bins, of a bell of target probability around the recorded
+        token; a number or one for each action token, float32 [action_tokens]. 0 is all on the
+        token, as RT-1 was trained. Neighbouring bins mean nearly the same motion, and with little
+        data most bins have few examples of their own.
 
     Returns:
       float32 [batch, time, action_tokens].
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    chosen = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
-    if label_smoothing:
-        chosen = (1 - label_smoothing) * chosen + label_smoothing * log_probs.mean(-1)
-    return -chosen
+    if isinstance(smoothing, float) and smoothing == 0.0:
+        return -jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+    bins = jnp.arange(logits.shape[-1])
+    # A narrow bell is the token alone: its neighbours underflow to zero.
+    width = jnp.maximum(jnp.asarray(smoothing, jnp.float32), 1e-3)
+    distance = (bins - tokens[..., None]) / jnp.broadcast_to(width, tokens.shape)[..., None]
+    target = jax.nn.softmax(-0.5 * jnp.square(distance))
+    return -jnp.sum(target * log_probs, -1)
 
 
 def action_loss(
@@ -40,7 +47,7 @@ def action_loss(
     actions: dict[str, jax.Array],
     mask: jax.Array,
     spec: ActionSpec,
-    label_smoothing: float = 0.0,
+    smoothing: float = 0.0,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Mean cross-entropy over tokens and unmasked steps, and metrics per action dimension.
 
@@ -51,21 +58,32 @@ def action_loss(
       logits: [batch, time, action_tokens, bins].
       actions: {field: [batch, time, size]} in the units of `spec`.
       mask: float32 [batch, time], 0 for padded steps.
+      smoothing: see `token_cross_entropy`; for continuous fields only, since the values of the
+        others are not neighbours. The metrics' cross-entropies are without it.
 
     Returns:
-      the loss, and {"loss", "token_accuracy", "accuracy/DIM", "cross_entropy/DIM", "error/DIM"}.
+      the objective, and {"loss", "token_accuracy", "accuracy/DIM", "cross_entropy/DIM",
+      "error/DIM"}.
       DIM is a token's name; its error is the mean absolute difference of the detokenised argmax
       from the recorded action, in the field's unit (for terminate: the share of wrong decisions).
     """
     tokens = spec.tokenize(actions)
-    cross_entropy = token_cross_entropy(logits, tokens, label_smoothing)
+    cross_entropy = token_cross_entropy(logits, tokens)
+    objective = cross_entropy
+    if smoothing:
+        widths = [
+            smoothing if field.kind == "continuous" else 0.0
+            for field in spec.fields
+            for _ in range(1 if field.kind == "one_hot" else field.size)
+        ]
+        objective = token_cross_entropy(logits, tokens, jnp.asarray(widths))
     weight = mask / jnp.maximum(mask.sum(), 1.0)  # [batch, time], sums to one
     predicted = logits.argmax(-1).astype(jnp.int32)
     per_token = jnp.einsum("bta,bt->a", cross_entropy, weight)
     correct = jnp.einsum("bta,bt->a", (predicted == tokens).astype(jnp.float32), weight)
     error = jnp.einsum("bta,bt->a", _absolute_error(predicted, actions, spec), weight)
-    loss = per_token.mean()
-    metrics: dict[str, Any] = {"loss": loss, "token_accuracy": correct.mean()}
+    loss = jnp.einsum("bta,bt->a", objective, weight).mean()
+    metrics: dict[str, Any] = {"loss": per_token.mean(), "token_accuracy": correct.mean()}
     for i, name in enumerate(spec.token_names):
         metrics[f"accuracy/{name}"] = correct[i]
         metrics[f"cross_entropy/{name}"] = per_token[i]

@@ -63,5 +63,6 @@ class TrainState(flax.struct.PyTreeNode):
         new = (params, batch_stats, opt_state, average)
         old = (self.params, self.batch_stats, self.opt_state, self.average)
         kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+        params, batch_stats, opt_state, average = kept
         skipped = self.skipped + jnp.where(finite, 0, 1)
-        return TrainState(self.step + 1, *kept, skipped)
+        return TrainState(self.step + 1, params, batch_stats, opt_state, average, skipped)

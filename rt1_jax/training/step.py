@@ -27,7 +27,7 @@ def make_train_step(
     statistics: EmbeddingStatistics | None,
     average_decay: float,
     max_shift: tuple[int, int] = (0, 0),
-    label_smoothing: float = 0.0,
+    smoothing: float = 0.0,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Builds `step(state, batch, key) -> (state, metrics)`.
 
@@ -38,17 +38,19 @@ def make_train_step(
       statistics: standardise the embeddings, or None to leave them as they are.
       average_decay: of the averaged weights.
       max_shift: largest random shift of the frames in pixels (y, x), one for a whole window.
-      label_smoothing: see `token_cross_entropy`.
+      smoothing: see `token_cross_entropy`.
 
     The batch is what `make_loader` yields; `key` is for this step alone.
     """
+
+    apply: Any = model.apply  # Flax types its result as one of many
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         shift_key, depth_key, dropout_key = jax.random.split(key, 3)
         images = random_shift(shift_key, batch["images"], max_shift)
 
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
-            logits, updates = model.apply(
+            logits, updates = apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 _standardize(batch["embedding"], statistics),
@@ -56,9 +58,7 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"stochastic_depth": depth_key, "dropout": dropout_key},
             )
-            loss, metrics = action_loss(
-                logits, batch["actions"], batch["mask"], spec, label_smoothing
-            )
+            loss, metrics = action_loss(logits, batch["actions"], batch["mask"], spec, smoothing)
             return loss, (metrics, updates["batch_stats"])
 
         grads, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
@@ -75,7 +75,7 @@ def make_eval_step(
 
     def step(variables: Any, batch: Batch) -> Metrics:
         embeddings = _standardize(batch["embedding"], statistics)
-        logits = model.apply(variables, batch["images"], embeddings, train=False)
+        logits: Any = model.apply(variables, batch["images"], embeddings, train=False)
         return action_loss(logits, batch["actions"], batch["mask"], spec)[1]
 
     return step

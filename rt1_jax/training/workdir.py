@@ -43,6 +43,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pa
 
 
 def checkpoint_path(root: pathlib.Path, step: int) -> pathlib.Path:
+    """Where a run keeps the checkpoint of a step."""
     return root / "checkpoints" / str(step)
 
 

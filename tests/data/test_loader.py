@@ -62,9 +62,7 @@ def test_the_order_follows_the_seed(store):
 def test_two_processes_share_the_windows(store):
     parts = [
         iter(
-            make_loader(
-                store, frames=3, batch_size=4, seed=5, process_index=index, process_count=2
-            )
+            make_loader(store, frames=3, batch_size=4, seed=5, process_index=index, process_count=2)
         )
         for index in range(2)
     ]

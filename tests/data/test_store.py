@@ -42,7 +42,9 @@ def test_the_cache_gives_the_same_and_stops_at_its_limit(dataset):
     plain, cached = StepStore.open(dataset), StepStore.open(dataset, cache_bytes=5000)
     for _ in range(2):
         for row in range(6):
-            np.testing.assert_array_equal(cached.read(row, 0, 2).images, plain.read(row, 0, 2).images)
+            np.testing.assert_array_equal(
+                cached.read(row, 0, 2).images, plain.read(row, 0, 2).images
+            )
     # 16 * 20 * 3 = 960 bytes a frame; filling stops once 5000 are passed.
     kept = sum(episode.images.nbytes for episode in cached._cache.values())
     assert 5000 <= kept < 5000 + 7 * 960
@@ -73,7 +75,12 @@ def test_jpeg_is_close(tmp_path):
     writer.add(episode)
     writer.close()
     finish_dataset(
-        tmp_path, [path], action_spec=TABLETOP, frame_rate=3.0, source={}, encoder=small.HashEncoder()
+        tmp_path,
+        [path],
+        action_spec=TABLETOP,
+        frame_rate=3.0,
+        source={},
+        encoder=small.HashEncoder(),
     )
     got = StepStore.open(tmp_path).read(0).images
     assert np.abs(got.astype(int) - episode.images).max() <= 4

@@ -78,10 +78,11 @@ def test_standardised_embeddings():
     vectors = (5 + rng.normal(size=(200, 512)) * np.linspace(0.01, 1, 512)).astype(np.float32)
     statistics = EmbeddingStatistics.of(vectors)
     again = EmbeddingStatistics.from_json(statistics.to_json())
-    scaled = again.apply(vectors)
+    scaled = again.apply(vectors) * np.sqrt(512)
     np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(scaled.std(0), 1, atol=1e-2)
-    assert np.abs(again.apply(vectors[0] + 1000)).max() == 6
+    np.testing.assert_allclose(np.linalg.norm(again.apply(vectors), axis=-1), 1, atol=0.2)
+    np.testing.assert_allclose(again.apply(vectors[0] + 1000), 6 / np.sqrt(512), rtol=1e-6)
 
 
 def test_bad_statistics_are_refused():

@@ -112,7 +112,7 @@ def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
                 "max_shift": (1, 1),
             },
             "batch_size": 4,
-            "label_smoothing": 0.0,
+            "smoothing": 0.0,
             "optimizer": {
                 "steps": steps,
                 "learning_rate": 3e-3,

@@ -1,0 +1,130 @@
+import jax
+import numpy as np
+import pytest
+import small
+
+from rt1_jax.actions import TABLETOP
+from rt1_jax.checkpoints.native import CheckpointError, PolicyDescription
+from rt1_jax.language import EmbeddingStatistics, EncoderMismatchError, load_encoder
+from rt1_jax.models.rt1 import RT1
+from rt1_jax.policies.load import build_model, load_policy
+from rt1_jax.policies.streaming import Policy, PolicyInputError
+
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def policy():
+    config = small.small_model(FRAMES)
+    model = RT1(config)
+    rng = np.random.default_rng(0)
+    images, embeddings = np.zeros((1, FRAMES, 16, 16, 3), np.uint8), np.zeros((1, 512), np.float32)
+    variables = model.init(jax.random.key(0), images, embeddings)
+    # FiLM starts at zero: without this the instruction would have no effect.
+    leaves, structure = jax.tree.flatten(variables["params"])
+    params = [x + rng.normal(size=x.shape).astype(np.float32) * 0.2 for x in leaves]
+    variables = {**variables, "params": jax.tree.unflatten(structure, params)}
+    description = PolicyDescription(
+        architecture="rt1",
+        model=config.to_json(),
+        action_spec=TABLETOP,
+        encoder=small.HashEncoder().identity,
+        embedding_statistics=EmbeddingStatistics.of(rng.normal(size=(9, 512)).astype(np.float32)),
+        image_size=(16, 16),
+        frame_rate=3.0,
+        step=0,
+    )
+    return Policy(model, variables, description)
+
+
+def episode(batch, steps, seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 255, (batch, steps, 16, 16, 3), np.uint8)
+    return images, rng.normal(size=(batch, 512)).astype(np.float32)
+
+
+def test_a_step_equals_the_whole_window(policy):
+    images, embeddings = episode(2, 5)
+    state = policy.initial_state(2)
+    for t in range(5):
+        state, action, logits = policy.step_with_logits(state, images[:, t], embeddings)
+        start = max(0, t + 1 - FRAMES)
+        window = policy.logits(images[:, start : t + 1], embeddings)
+        np.testing.assert_allclose(logits, window[:, -1], atol=2e-5)
+        want = TABLETOP.detokenize(np.asarray(logits).argmax(-1))
+        for name, value in want.items():
+            np.testing.assert_allclose(action[name], value, atol=1e-6)
+            assert action[name].shape == value.shape
+    np.testing.assert_array_equal(state.count, 5)
+
+
+def test_robots_at_different_steps_do_not_see_each_other(policy):
+    images, embeddings = episode(2, 6)
+    state = policy.initial_state(2)
+    for t in range(4):
+        state, _ = policy.step(state, images[:, t], embeddings)
+    state = policy.reset(state, np.array([False, True]))
+    for t in range(4, 6):
+        state, _, logits = policy.step_with_logits(state, images[:, t], embeddings)
+    old = policy.logits(images[:1, 3:6], embeddings[:1])[0, -1]
+    fresh = policy.logits(images[1:, 4:6], embeddings[1:])[0, -1]
+    np.testing.assert_allclose(logits[0], old, atol=2e-5)
+    np.testing.assert_allclose(logits[1], fresh, atol=2e-5)
+
+
+def test_the_instruction_and_the_past_matter(policy):
+    images, embeddings = episode(1, 2)
+    base = policy.logits(images, embeddings)
+    assert np.abs(policy.logits(images, -embeddings) - base).max() > 1e-3
+    other = images.copy()
+    other[:, 0] = 255 - other[:, 0]
+    assert np.abs(policy.logits(other, embeddings)[:, 1] - base[:, 1]).max() > 1e-4
+    # ... and the future does not.
+    other = images.copy()
+    other[:, 1] = 255 - other[:, 1]
+    np.testing.assert_allclose(policy.logits(other, embeddings)[:, 0], base[:, 0], atol=1e-6)
+
+
+def test_one_embedding_a_window_or_one_a_step(policy):
+    images, embeddings = episode(2, 3)
+    each = np.repeat(embeddings[:, None], 3, axis=1)
+    np.testing.assert_allclose(
+        policy.logits(images, each), policy.logits(images, embeddings), atol=2e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "embeddings", "message"),
+    [
+        (np.zeros((1, 16, 16, 3), np.float32), np.zeros((1, 512)), "uint8"),
+        (np.zeros((1, 16, 16), np.uint8), np.zeros((1, 512)), "uint8"),
+        (np.zeros((2, 16, 16, 3), np.uint8), np.zeros((2, 512)), "batch size 1"),
+        (np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 100)), "100 dimensions, expected 512"),
+        (np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 512), np.nan), "not finite"),
+    ],
+)
+def test_bad_input_is_named(policy, images, embeddings, message):
+    with pytest.raises(PolicyInputError, match=message):
+        policy.step(policy.initial_state(1), images, embeddings)
+
+
+def test_an_encoder_that_is_not_the_recorded_one_is_refused(policy):
+    description = policy.description
+    identity = load_encoder().identity
+    recorded = type(identity)(identity.name, 512, description.encoder.check_embedding)
+    changed = Policy(policy.model, policy.variables, description)
+    changed.description = type(description)(**{**vars(description), "encoder": recorded})
+    with pytest.raises(EncoderMismatchError, match="cosine"):
+        changed.embed(["pick up the red block"])
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nothing-here"):
+        load_policy(tmp_path / "nothing-here")
+
+
+def test_an_unusable_model_config_is_named(policy):
+    description = policy.description
+    broken = {**description.model, "framse": 3}
+    with pytest.raises(CheckpointError, match="framse"):
+        build_model(type(description)(**{**vars(description), "model": broken}))
