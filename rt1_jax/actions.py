@@ -12,11 +12,12 @@ array's own namespace, with identical results.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+
+from rt1_jax.binning import bin_edges, bin_values
 
 FieldKind = Literal["continuous", "one_hot"]
 OutOfRangeTerminate = Literal["zero_token", "zero_vector"]
@@ -166,7 +167,7 @@ class ActionSpec:
             if field.kind == "one_hot":
                 tokens.append(xp.argmax(value, axis=-1)[..., None].astype(np.int32))
                 continue
-            edges = _bin_edges(field, self.bins)  # [size, bins - 1]
+            edges = bin_edges(field.low, field.high, self.bins)  # [size, bins - 1]
             for i in range(field.size):
                 token = xp.searchsorted(edges[i], value[..., i].astype(np.float32), side="right")
                 tokens.append(token[..., None].astype(np.int32))
@@ -205,7 +206,7 @@ class ActionSpec:
                     part = xp.where(part >= field.size, 0, part)
                 action[field.name] = (part == np.arange(field.size)).astype(np.int32)
                 continue
-            values = _bin_values(field, self.bins)  # [size, bins]
+            values = bin_values(field.low, field.high, self.bins)  # [size, bins]
             columns = [xp.take(values[i], part[..., i], mode="clip") for i in range(field.size)]
             action[field.name] = xp.stack(columns, axis=-1)
         return action
@@ -287,57 +288,6 @@ class ActionSpec:
                     )
                 if not np.all(np.isfinite(value)):
                     raise ActionError(f"action field {field.name!r}: holds a non-finite number")
-
-
-def _bounds(field: ActionField) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.asarray([field.low, field.high], np.float32)[:, :, None]
-    return low, high  # [size, 1] each
-
-
-def _bin_of(value: np.ndarray, field: ActionField, bins: int) -> np.ndarray:
-    """The original's tokenizer for values within the bounds: scale, then truncate, in float32."""
-    low, high = _bounds(field)
-    return ((value - low) / (high - low) * np.float32(bins - 1)).astype(np.int32)
-
-
-@functools.lru_cache(maxsize=64)
-def _bin_edges(field: ActionField, bins: int) -> np.ndarray:
-    """For each bin but the first, the smallest float32 value that falls into it.
-
-    Comparing with these is exact everywhere. Computing the bin inside ``jit`` is not: XLA divides
-    by a constant through its reciprocal, and values on an edge fall into the bin below.
-
-    Returns:
-      float32 ``[size, bins - 1]``, ascending.
-    """
-    low, high = _bounds(field)
-    target = np.arange(1, bins, dtype=np.int32)  # [bins - 1]
-    below, reached = (
-        np.broadcast_to(_ordinal(bound), (field.size, bins - 1)) for bound in (low, high)
-    )
-    while np.any(reached - below > 1):
-        middle = (below + reached) // 2
-        inside = _bin_of(_from_ordinal(middle), field, bins) >= target
-        below, reached = np.where(inside, below, middle), np.where(inside, middle, reached)
-    return _from_ordinal(reached)
-
-
-@functools.lru_cache(maxsize=64)
-def _bin_values(field: ActionField, bins: int) -> np.ndarray:
-    """What each token of each element means: float32 ``[size, bins]``."""
-    low, high = _bounds(field)
-    return np.arange(bins, dtype=np.float32) / np.float32(bins - 1) * (high - low) + low
-
-
-def _ordinal(value: np.ndarray) -> np.ndarray:
-    """Numbers float32 values in ascending order, so that they can be bisected."""
-    bits = value.astype(np.float32).view(np.int32).astype(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-
-
-def _from_ordinal(ordinal: np.ndarray) -> np.ndarray:
-    bits = np.where(ordinal < 0, -ordinal | 0x80000000, ordinal)
-    return bits.astype(np.uint32).view(np.float32)
 
 
 def _namespace(*arrays: Any) -> Any:
