@@ -55,12 +55,15 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.7"],
         "tpu": ["jax[tpu]>=0.7"],
+        # ImageNet weights of torchvision and timm; `.pth` files need torch as well.
+        "imagenet": ["h5py>=3.11", "safetensors>=0.5"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "ruff>=0.12",
+            "safetensors>=0.5",
         ],
     },
     classifiers=[
