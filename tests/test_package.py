@@ -15,7 +15,8 @@ PACKAGE = ROOT / "rt1_jax"
 
 # Who may import whom inside rt1_jax. A room may also use the rooms of those it lists.
 ROOMS = {
-    "actions": set(),
+    "actions": {"binning"},
+    "binning": set(),
     "files": set(),
     "preprocessing": set(),
     "models": {"actions", "preprocessing"},
