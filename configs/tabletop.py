@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
 
 
 def model() -> RT1Config:
-    """0.6 M parameters, 64 x 64 pixels, three frames."""
+    """0.4 M parameters, 64 x 64 pixels, two frames."""
     efficientnet = EfficientNetConfig(
         stages=(
             StageConfig(repeats=1, kernel=3, stride=1, expand_ratio=2, filters=24),
