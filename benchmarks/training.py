@@ -73,7 +73,7 @@ def _time_step(config: Any, steps: int) -> tuple[float, int]:
     model = registry.build(config.architecture, config.model.to_dict())
     data = {
         "images": rng.integers(0, 255, (batch, frames, height, width, 3), np.uint8),
-        "embedding": rng.normal(size=(batch, 512)).astype(np.float32),
+        "embedding": rng.normal(size=(batch, config.model.embedding_size)).astype(np.float32),
         "mask": np.ones((batch, frames), np.float32),
         "actions": {
             f.name: rng.uniform(f.low, f.high, (batch, frames, f.size)).astype(np.float32)

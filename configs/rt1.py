@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.directory = "data/fractal"
     config.data.validation_episodes = 500
-    config.data.standardize_embeddings = False
+    config.data.embedding_components = 0  # the encoder's own embedding
     config.data.max_shift = (20, 50)  # pixels (y, x) of 256 x 320, as the original
 
     config.batch_size = 1024  # windows

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.directory = "data/tabletop"
     config.data.validation_episodes = 100
-    config.data.standardize_embeddings = True
+    config.data.embedding_components = 24  # model().embedding_size
     config.data.max_shift = (3, 3)  # pixels (y, x) of 64
 
     config.batch_size = 32  # windows
@@ -77,4 +77,6 @@ def model() -> RT1Config:
     transformer = TransformerConfig(
         layers=2, heads=4, key_dim=24, d_model=96, dropout_rate=0.0, feed_forward_size=96
     )
-    return RT1Config(image_tokenizer=tokenizer, transformer=transformer, frames=2)
+    return RT1Config(
+        image_tokenizer=tokenizer, transformer=transformer, frames=2, embedding_size=24
+    )

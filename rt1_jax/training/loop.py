@@ -58,12 +58,13 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     )
     batches = iter(stream)
     statistics = None
-    if config.data.standardize_embeddings:
-        statistics = EmbeddingStatistics.of(store.embeddings[np.unique(store.instruction_ids)])
+    if components := config.data.embedding_components:
+        rows = store.embeddings[np.unique(store.instruction_ids)]
+        statistics = EmbeddingStatistics.of(rows, components)
 
     # ---- State: made on the device, or the newest checkpoint's.
     optimizer = make_optimizer(config.optimizer)
-    state = init_state(model, optimizer, store, frames, config.seed)
+    state = init_state(model, optimizer, store, config.model, config.seed)
     steps_before = native.list_checkpoints(root)
     if steps_before:
         state, position = native.load_training(checkpoint_path(root, steps_before[-1]), state)
@@ -150,12 +151,12 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     }
 
 
-def init_state(model: Any, optimizer: Any, store: StepStore, frames: int, seed: int) -> TrainState:
+def init_state(model: Any, optimizer: Any, store: StepStore, config: Any, seed: int) -> TrainState:
     """A fresh train state for frames of the dataset's size, made inside one jit."""
 
     def init(key: jax.Array) -> TrainState:
-        images = np.zeros((1, frames, *store.image_size, 3), np.uint8)
-        embeddings = np.zeros((1, store.encoder.dimensions), np.float32)
+        images = np.zeros((1, config.frames, *store.image_size, 3), np.uint8)
+        embeddings = np.zeros((1, config.embedding_size), np.float32)
         return TrainState.create(model.init(key, images, embeddings), optimizer)
 
     return jax.jit(init)(jax.random.key(seed))

@@ -15,10 +15,10 @@ FRAMES = 3
 
 @pytest.fixture(scope="module")
 def policy():
-    config = small.small_model(FRAMES)
+    config = small.small_model(FRAMES, embedding_size=6)
     model = RT1(config)
     rng = np.random.default_rng(0)
-    images, embeddings = np.zeros((1, FRAMES, 16, 16, 3), np.uint8), np.zeros((1, 512), np.float32)
+    images, embeddings = np.zeros((1, FRAMES, 16, 16, 3), np.uint8), np.zeros((1, 6), np.float32)
     variables = model.init(jax.random.key(0), images, embeddings)
     # FiLM starts at zero: without this the instruction would have no effect.
     leaves, structure = jax.tree.flatten(variables["params"])
@@ -29,7 +29,7 @@ def policy():
         model=config.to_json(),
         action_spec=TABLETOP,
         encoder=small.HashEncoder().identity,
-        embedding_statistics=EmbeddingStatistics.of(rng.normal(size=(9, 512)).astype(np.float32)),
+        embedding_statistics=EmbeddingStatistics.of(rng.normal(size=(9, 512)), components=6),
         image_size=(16, 16),
         frame_rate=3.0,
         step=0,

@@ -77,7 +77,7 @@ def make_dataset(
     return directory
 
 
-def small_model(frames: int = 3) -> RT1Config:
+def small_model(frames: int = 3, embedding_size: int = 512) -> RT1Config:
     """About 50,000 parameters, on 16 x 16 pixels."""
     efficientnet = EfficientNetConfig(
         stages=(StageConfig(repeats=2, kernel=3, stride=2, expand_ratio=2, filters=8),),
@@ -94,7 +94,12 @@ def small_model(frames: int = 3) -> RT1Config:
         token_learner=TokenLearnerConfig(tokens=2, hidden=8),
     )
     transformer = TransformerConfig(layers=2, heads=2, key_dim=8, d_model=16, dropout_rate=0.0)
-    return RT1Config(image_tokenizer=tokenizer, transformer=transformer, frames=frames)
+    return RT1Config(
+        image_tokenizer=tokenizer,
+        transformer=transformer,
+        frames=frames,
+        embedding_size=embedding_size,
+    )
 
 
 def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
@@ -104,11 +109,11 @@ def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
             "name": "small",
             "seed": 0,
             "architecture": "rt1",
-            "model": small_model().to_json(),
+            "model": small_model(embedding_size=1).to_json(),
             "data": {
                 "directory": str(data),
                 "validation_episodes": 1,
-                "standardize_embeddings": True,
+                "embedding_components": 1,
                 "max_shift": (1, 1),
             },
             "batch_size": 4,
