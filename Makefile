@@ -19,8 +19,17 @@ setup:
 demo: setup
 	$(PYTHON_IN) -m rt1_jax.demo $(ARGS)
 
+# Tests that render in their own process run apart from those that load TensorFlow: a GL context made
+# in a process that had loaded the other libraries was seen to crash now and then.
+RENDERING := tests/envs tests/data/test_generate.py
+
 test: setup
+ifdef ARGS
 	$(PYTHON_IN) -m pytest -n $(WORKERS) $(ARGS)
+else
+	$(PYTHON_IN) -m pytest -n $(WORKERS) $(RENDERING)
+	$(PYTHON_IN) -m pytest -n $(WORKERS) $(addprefix --ignore=,$(RENDERING))
+endif
 
 lint: setup
 	$(PYTHON_IN) -m ruff check .
