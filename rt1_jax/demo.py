@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--output", default="runs/demo", help="data, checkpoints and report go here"
     )
     parser.add_argument("--config", default="configs/tabletop.py")
-    parser.add_argument("--data-episodes", type=int, default=3000)
+    parser.add_argument("--data-episodes", type=int, default=4000)
     parser.add_argument("--steps", type=int, help="training steps (default: the config's)")
     parser.add_argument("--episodes", type=int, default=100, help="closed-loop evaluation")
     options = parser.parse_args(argv)

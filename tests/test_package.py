@@ -21,7 +21,7 @@ ROOMS = {
     "preprocessing": set(),
     "models": {"actions", "preprocessing"},
     "language": {"files"},
-    "data": {"actions", "files", "language", "envs"},
+    "data": {"actions", "files", "language", "envs", "preprocessing"},
     "envs": {"actions", "files"},
     "training": {"models", "preprocessing", "data", "checkpoints", "actions", "files", "language"},
     "checkpoints": {"models", "preprocessing", "actions", "files", "language"},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
+
+from rt1_jax.preprocessing import random_shift_crop
 
 
 def random_shift(key: jax.Array, images: jax.Array, max_shift: tuple[int, int]) -> jax.Array:
@@ -21,17 +22,7 @@ def random_shift(key: jax.Array, images: jax.Array, max_shift: tuple[int, int]) 
     Returns:
       uint8 [batch, time, h, w, c].
     """
-    y, x = max_shift
-    if y == 0 and x == 0:
+    if max_shift == (0, 0):
         return images
-    batch, time, height, width, channels = images.shape
-    padded = jnp.pad(images, ((0, 0), (0, 0), (y, y), (x, x), (0, 0)))
-    offsets = jax.random.randint(
-        key, (batch, 2), jnp.zeros(2, jnp.int32), jnp.array([2 * y + 1, 2 * x + 1])
-    )
-
-    def crop(window: jax.Array, offset: jax.Array) -> jax.Array:
-        start = (0, offset[0], offset[1], 0)
-        return jax.lax.dynamic_slice(window, start, (time, height, width, channels))
-
-    return jax.vmap(crop)(padded, offsets)
+    keys = jax.random.split(key, images.shape[0])
+    return jax.vmap(lambda k, window: random_shift_crop(k, window, max_shift))(keys, images)
