@@ -20,6 +20,8 @@ from collections.abc import Sequence
 
 # Below this the policy has not learned the task, whatever the loss says.
 _LEAST_SUCCESS = 0.5
+# A policy that ignores its instruction does as well with a wrong one.
+_MOST_MISLED = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,10 +72,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _judge(report: pathlib.Path, seconds: float) -> int:
     """Says how it went, from the numbers that the evaluation wrote."""
     results = json.loads((report / "results.json").read_text())
-    success = results["closed_loop"]["summary"]["policy"]["seen"]["all"]["success_rate"]
+    summary = results["closed_loop"]["summary"]
+    success, misled = (
+        summary[condition]["seen"]["all"]["success_rate"]
+        for condition in ("policy", "wrong_instruction")
+    )
     print(f"\ndemo: {seconds / 60:.1f} min in all; open {(report / 'report.html').absolute()}")
     if success < _LEAST_SUCCESS:
         print(f"demo: the policy solved {success:.0%} of the episodes: training failed")
+        return 1
+    if misled >= success * _MOST_MISLED:
+        print(
+            f"demo: it solved {misled:.0%} when told a wrong instruction, {success:.0%} when told "
+            "the right one: the instruction is not used"
+        )
         return 1
     return 0
 

@@ -22,14 +22,15 @@ def commands(monkeypatch, repository_root):
         if "eval.py" in words and not code:
             path = pathlib.Path(output[0])
             path.mkdir(parents=True)
-            rate = {"success_rate": commands_rate[0]}
-            summary = {"policy": {"seen": {"all": rate}}}
+            summary = {
+                name: {"seen": {"all": {"success_rate": rate}}} for name, rate in rates.items()
+            }
             (path / "results.json").write_text(json.dumps({"closed_loop": {"summary": summary}}))
         return types.SimpleNamespace(returncode=code)
 
-    commands_rate = [0.9]
+    rates = {"policy": 0.9, "wrong_instruction": 0.1}
     monkeypatch.setattr(subprocess, "run", run)
-    return types.SimpleNamespace(calls=calls, failing=failing, rate=commands_rate)
+    return types.SimpleNamespace(calls=calls, failing=failing, rates=rates)
 
 
 def test_the_stages_in_order(commands, tmp_path, capsys):
@@ -51,9 +52,15 @@ def test_a_stage_that_fails_ends_it(commands, tmp_path, stage, calls):
 
 
 def test_a_policy_that_did_not_learn_is_a_failure(commands, tmp_path, capsys):
-    commands.rate[0] = 0.1
+    commands.rates["policy"] = 0.1
     assert demo.main([f"--output={tmp_path}/demo"]) == 1
     assert "training failed" in capsys.readouterr().out
+
+
+def test_a_policy_that_does_not_listen_is_a_failure(commands, tmp_path, capsys):
+    commands.rates["wrong_instruction"] = 0.8
+    assert demo.main([f"--output={tmp_path}/demo"]) == 1
+    assert "the instruction is not used" in capsys.readouterr().out
 
 
 def test_outside_of_the_repository(tmp_path, monkeypatch, capsys):
