@@ -5,7 +5,8 @@
 A linear map, fitted by least squares to three quarters of the dataset's `move_near` sentences,
 reads each of their four words of content from the first components; printed is how often it is
 right on the other quarter. What a linear map cannot read from the conditioned embedding, FiLM's
-dense layers hardly can. See `rt1_jax.language.standardize` and docs/learning.md.
+dense layers hardly can. The components are those of all the dataset's sentences, as in training.
+See `rt1_jax.language.standardize` and docs/learning.md.
 """
 
 from __future__ import annotations

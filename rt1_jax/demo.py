@@ -25,7 +25,7 @@ _MOST_MISLED = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo. Returns 0 if the trained policy solves the task, 1 if any stage failed."""
+    """Runs the demo. Returns 0 if the policy solves the task and listens, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--output", default="runs/demo", help="data, checkpoints and report go here"

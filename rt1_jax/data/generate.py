@@ -186,7 +186,7 @@ def _make_shard(
 ) -> None:
     """Makes one shard; its content depends on the plan and its number alone."""
     from rt1_jax import envs
-    from rt1_jax.data.store import EpisodeWriter
+    from rt1_jax.data.shards import EpisodeWriter
 
     env = envs.make(plan.env, split=plan.split, skills=plan.skills, image_size=plan.image_size)
     expert = envs.make_expert(env, plan.noise)

@@ -13,7 +13,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from rt1_jax.data.store import DatasetError, StepStore
+from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.store import StepStore
 
 Batch = dict[str, Any]
 

@@ -23,97 +23,11 @@ from typing import Any
 import numpy as np
 
 from rt1_jax.actions import ActionSpec
-from rt1_jax.data.episode import (
-    Episode,
-    decode_image,
-    decode_step,
-    encode_image,
-    encode_step,
-)
+from rt1_jax.data.episode import Episode, decode_image, decode_step
+from rt1_jax.data.shards import VERSION, DatasetError, open_shard, read_shard_index
 from rt1_jax.data.statistics import ActionMoments
 from rt1_jax.files import write_atomically
 from rt1_jax.language import EncoderIdentity, SentenceEncoder
-
-VERSION = 1
-_SHARD_SUFFIX = ".array_record"
-_WRITER_OPTIONS = "group_size:1,uncompressed"  # frames are compressed already
-
-
-class DatasetError(ValueError):
-    """A dataset directory that is missing, unfinished, damaged or of another kind."""
-
-
-class EpisodeWriter:
-    """Writes one shard. It appears under its name only when `close` has succeeded.
-
-    Args:
-      shard_path: `DIR/shard-00003.array_record`; its list of episodes is put beside it as `.json`.
-      image_format: "png" or "jpeg".
-      action_spec: checked against every episode.
-    """
-
-    def __init__(
-        self,
-        shard_path: str | os.PathLike[str],
-        image_format: str = "png",
-        action_spec: ActionSpec | None = None,
-    ) -> None:
-        from array_record.python.array_record_module import ArrayRecordWriter
-
-        self.path = pathlib.Path(shard_path)
-        if self.path.suffix != _SHARD_SUFFIX:
-            raise DatasetError(f"shard {self.path} must end in {_SHARD_SUFFIX}")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = self.path.with_suffix(f".partial-{os.getpid()}")
-        self._image_format = image_format
-        self._spec = action_spec
-        self._writer = ArrayRecordWriter(str(self._temporary), _WRITER_OPTIONS)
-        self._episodes: list[dict[str, Any]] = []
-        self._moments = ActionMoments()
-        self._image_size: list[int] | None = None
-
-    def add(self, episode: Episode) -> None:
-        """Appends an episode. Raises EpisodeError, and writes nothing, if it does not fit."""
-        if self._spec is not None:
-            episode.validate(self._spec)
-        size = list(episode.images.shape[1:3])
-        if self._image_size is None:
-            self._image_size = size
-        elif size != self._image_size:
-            raise DatasetError(
-                f"frames of {size} in a shard of {self._image_size}: one dataset has one size"
-            )
-        for t in range(len(episode)):
-            action = {name: value[t] for name, value in episode.actions.items()}
-            frame = encode_image(episode.images[t], self._image_format)
-            self._writer.write(encode_step(frame, action, t, len(episode)))
-        self._moments.add(episode.actions)
-        self._episodes.append(
-            {
-                "length": len(episode),
-                "instruction": episode.instruction,
-                "metadata": episode.metadata,
-            }
-        )
-
-    def close(self) -> None:
-        """Makes the shard visible under its final name, its list of episodes first."""
-        self._writer.close()
-        index = {
-            "version": VERSION,
-            "image_format": self._image_format,
-            "image_size": self._image_size,
-            "episodes": self._episodes,
-            "action_moments": self._moments.to_json(),
-        }
-        write_atomically(self.path.with_suffix(".json"), json.dumps(index))
-        os.replace(self._temporary, self.path)
-
-    def abort(self) -> None:
-        """Drops what has been written."""
-        self._writer.close()
-        self._temporary.unlink(missing_ok=True)
-
 
 def finish_dataset(
     directory: str | os.PathLike[str],
@@ -138,7 +52,7 @@ def finish_dataset(
       DatasetError: a shard is missing or empty of episodes altogether, or shards differ in size.
     """
     root = pathlib.Path(directory)
-    indices = [_read_shard_index(pathlib.Path(shard)) for shard in shards]
+    indices = [read_shard_index(pathlib.Path(shard)) for shard in shards]
     sizes = {tuple(index["image_size"]) for index in indices if index["image_size"]}
     if len(sizes) != 1:
         raise DatasetError(
@@ -307,7 +221,7 @@ class StepStore:
         """Every episode's metadata, in order (read from the shards' lists on each call)."""
         found: list[dict[str, Any]] = []
         for name in self.description["shards"]:
-            index = _read_shard_index(self.directory / name)
+            index = read_shard_index(self.directory / name)
             found += [episode["metadata"] for episode in index["episodes"]]
         return found
 
@@ -334,7 +248,7 @@ class StepStore:
 
     def _reader(self, shard: int) -> Any:
         if shard not in self._readers:
-            self._readers[shard] = _open_shard(self.directory / self.description["shards"][shard])
+            self._readers[shard] = open_shard(self.directory / self.description["shards"][shard])
         return self._readers[shard]
 
     def _check(self) -> None:
@@ -377,25 +291,3 @@ def _read_description(root: pathlib.Path) -> dict[str, Any]:
     if version != VERSION:
         raise DatasetError(f"{path} is of version {version}, this code reads version {VERSION}")
     return description
-
-
-def _read_shard_index(path: pathlib.Path) -> dict[str, Any]:
-    if not path.exists():
-        raise DatasetError(f"shard {path} is missing")
-    try:
-        return json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path.with_suffix('.json')} cannot be read ({error})") from error
-
-
-def _open_shard(path: pathlib.Path) -> Any:
-    from array_record.python.array_record_module import ArrayRecordReader
-
-    if not path.exists():
-        raise DatasetError(f"shard {path} is missing; make or copy the dataset again")
-    try:
-        reader = ArrayRecordReader(str(path), "readahead_buffer_size:0")
-        reader.num_records()
-    except (ValueError, RuntimeError, OSError) as error:
-        raise DatasetError(f"{path} is not a whole ArrayRecord file ({error})") from error
-    return reader

@@ -12,7 +12,8 @@ import tqdm
 
 from rt1_jax.checkpoints import native
 from rt1_jax.data.loader import WindowSource, make_loader
-from rt1_jax.data.store import DatasetError, StepStore
+from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.store import StepStore
 from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models import registry
 from rt1_jax.training.metrics import MetricsWriter
@@ -39,6 +40,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
 
     Raises:
       DatasetError, CheckpointError, WorkdirError: see there.
+      ValueError: model.embedding_size is not what the data's embeddings are conditioned to.
       NonFiniteLossError: training diverged.
     """
     root = claim_workdir(workdir, config.to_dict())
@@ -58,7 +60,15 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     )
     batches = iter(stream)
     statistics = None
-    if components := config.data.embedding_components:
+    components = config.data.embedding_components
+    if config.model.embedding_size != (components or store.encoder.dimensions):
+        raise ValueError(
+            f"model.embedding_size is {config.model.embedding_size}, but the model will be given "
+            f"{components or store.encoder.dimensions} numbers a sentence "
+            f"(data.embedding_components is {components}, the encoder of "
+            f"{config.data.directory} gives {store.encoder.dimensions}): set them alike"
+        )
+    if components:
         rows = store.embeddings[np.unique(store.instruction_ids)]
         statistics = EmbeddingStatistics.of(rows, components)
 

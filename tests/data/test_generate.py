@@ -7,7 +7,8 @@ import pytest
 from rt1_jax.data import generate as module
 from rt1_jax.data.generate import generate, main
 from rt1_jax.data.generation_plan import GenerationError, Plan, make_plan
-from rt1_jax.data.store import DatasetError, StepStore
+from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.store import StepStore
 from rt1_jax.language import EncoderIdentity
 
 PLAN = Plan("tabletop", 5, "seen", ("pick", "move_near"), (16, 16), 0.01, 7, "png", 2)

@@ -3,7 +3,8 @@ import pytest
 import small
 
 from rt1_jax.data.loader import WindowSource, make_loader
-from rt1_jax.data.store import DatasetError, StepStore
+from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.store import StepStore
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import small
 
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data.episode import EpisodeError
-from rt1_jax.data.store import DatasetError, EpisodeWriter, StepStore, finish_dataset
+from rt1_jax.data.shards import DatasetError, EpisodeWriter
+from rt1_jax.data.store import StepStore, finish_dataset
 
 
 @pytest.fixture

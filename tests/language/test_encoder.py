@@ -85,11 +85,11 @@ def test_conditioned_embeddings():
     np.testing.assert_allclose(np.square(found).sum(-1).mean(), 4, rtol=0.02)
     covariance = np.cov(found.T)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=2e-2)
-    # Spreads of 8, 4 and 2 are drawn together: variances differ by less than 4 to 1.
+    # Spreads of 8, 4 and 2, variances of 16 to 1, are drawn together.
     variances = np.diag(covariance)
     assert variances[0] > variances[1] > variances[2] > variances[0] / 8
-    # A sentence far outside is held within the clip.
-    assert np.isfinite(again.apply(vectors[0] + 1e6)).all()
+    # A sentence far outside is held within the clip, however far it is.
+    np.testing.assert_array_equal(again.apply(vectors[0] + 1e6), again.apply(vectors[0] + 1e9))
 
 
 def test_bad_statistics_are_refused():

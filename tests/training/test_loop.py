@@ -8,7 +8,8 @@ import small
 
 import rt1_jax
 from rt1_jax.checkpoints import native
-from rt1_jax.data.store import DatasetError, StepStore
+from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.store import StepStore
 from rt1_jax.training.loop import NonFiniteLossError, train
 from rt1_jax.training.metrics import read_metrics
 from rt1_jax.training.workdir import WorkdirError
@@ -131,6 +132,15 @@ def test_more_validation_episodes_than_there_are(dataset, tmp_path):
     config = small.small_config(dataset)
     config.data.validation_episodes = 6
     with pytest.raises(DatasetError, match="validation_episodes is 6"):
+        train(config, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(("components", "size"), [(1, 512), (0, 1), (2, 1)])
+def test_an_embedding_size_that_is_not_what_the_data_give(dataset, tmp_path, components, size):
+    config = small.small_config(dataset)
+    config.data.embedding_components = components
+    config.model.embedding_size = size
+    with pytest.raises(ValueError, match=rf"embedding_size is {size}, but .*is {components}"):
         train(config, tmp_path / "run", progress=False)
 
 
