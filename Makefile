@@ -19,8 +19,8 @@ setup:
 demo: setup
 	$(PYTHON_IN) -m rt1_jax.demo $(ARGS)
 
-# Tests that render in their own process run apart from those that load TensorFlow: a GL context made
-# in a process that had loaded the other libraries was seen to crash now and then.
+# Tests that render in their own process run apart from those that load TensorFlow: Mesa's software
+# renderer and TensorFlow crash in one process, whichever comes first (docs/tabletop.md).
 RENDERING := tests/envs tests/data/test_generate.py
 
 test: setup
