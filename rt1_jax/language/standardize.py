@@ -2,25 +2,33 @@
 
 Two instructions that differ by one word have embeddings of cosine 0.6-0.8, so what tells them apart
 is a small difference on a large common vector, spread over 512 numbers. A small FiLM trained for
-minutes never finds it (docs/learning.md). Here the embeddings are standardised over the training
-instructions, turned to their principal components, of which the first few are kept with their
-spreads drawn together (divided by the root of their standard deviation), and scaled to a length of
-about two. RT-1 and RT-1-X were trained on raw embeddings; their checkpoints hold no statistics.
+minutes never finds it (docs/learning.md). Here the embeddings are standardised, and projected onto
+the few directions from which the words of the training instructions and their places are read best:
+reduced-rank regression (Izenman 1975) of `word_features` on the embedding. Its components'
+spreads are drawn together (divided by the root of their standard deviation), and scaled to a length
+of about two. Nothing but the training instructions' own text is used. RT-1 and RT-1-X were trained
+on raw embeddings; their checkpoints hold no statistics.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jax.typing import ArrayLike
+
+from rt1_jax.language.words import word_features
 
 # Dimensions that hardly vary over the training instructions must not be blown up.
 _MIN_STD = 1e-3
 # A new sentence may lie far outside in a dimension that hardly varied in training.
 _CLIP = 6.0
 _LENGTH = 2.0
+# Of the mean variance of the standardised embedding; there are about as many instructions as
+# dimensions, which plain least squares would fit by heart.
+_RIDGE = 0.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,30 +40,47 @@ class EmbeddingStatistics:
     projection: np.ndarray
 
     @classmethod
-    def of(cls, embeddings: np.ndarray, components: int) -> EmbeddingStatistics:
-        """Statistics of the training instructions' embeddings: float32 [n, dimensions].
+    def of(
+        cls, embeddings: np.ndarray, instructions: Sequence[str], components: int
+    ) -> EmbeddingStatistics:
+        """Statistics of the training instructions.
+
+        Args:
+          embeddings: float32 [n, dimensions].
+          instructions: the n distinct sentences.
+          components: how many numbers the model is given.
 
         Raises:
-          ValueError: fewer than `components` + 1 instructions.
+          ValueError: the instructions' words vary in fewer than `components` ways.
         """
-        if embeddings.ndim != 2 or embeddings.shape[0] <= components:
+        if embeddings.ndim != 2 or len(embeddings) != len(instructions) or not instructions:
             raise ValueError(
-                f"{components} embedding components need more than {components} instructions' "
-                f"embeddings, got {embeddings.shape}; lower data.embedding_components (and "
-                "model.embedding_size with it)"
+                f"expected embeddings [{len(instructions)}, dimensions] for as many instructions, "
+                f"at least one, got {embeddings.shape}"
             )
         x = embeddings.astype(np.float64)
         std = np.maximum(x.std(0), _MIN_STD)
-        scaled = (x - x.mean(0)) / std
-        variances, directions = np.linalg.eigh(scaled.T @ scaled / len(x))
+        scaled = (x - x.mean(0)) / std  # [n, dimensions]
+        words = word_features(instructions)  # [n, features]
+        gram = scaled.T @ scaled / len(x)
+        ridge = _RIDGE * max(np.trace(gram), 1e-12) / len(gram) * np.eye(len(gram))
+        readout = np.linalg.solve(gram + ridge, scaled.T @ words / len(x))
+        variances, directions = np.linalg.eigh(readout.T @ gram @ readout)
+        varying = int((variances > 1e-9 * max(variances.max(initial=0.0), 1e-9)).sum())
+        if varying < components:
+            raise ValueError(
+                f"the words of {len(x)} instructions vary in {varying} ways, which is fewer than "
+                f"{components} embedding components; lower data.embedding_components (and "
+                "model.embedding_size with it)"
+            )
         variances, directions = variances[::-1][:components], directions[:, ::-1][:, :components]
+        projection = readout @ directions  # [dimensions, components]
         # The sign of an eigenvector is arbitrary: its largest entry is made positive.
-        largest = np.take_along_axis(directions, np.abs(directions).argmax(0)[None], axis=0)
-        directions = directions * np.sign(largest)
+        largest = np.take_along_axis(projection, np.abs(projection).argmax(0)[None], axis=0)
         # Component i then has variance variances[i] ** 0.5; their sum is the squared length.
-        gain = np.maximum(variances, 1e-6) ** -0.25
-        gain *= _LENGTH / np.sqrt((np.maximum(variances, 1e-6) ** 0.5).sum())
-        return cls(*(a.astype(np.float32) for a in (x.mean(0), std, directions * gain)))
+        gain = np.sign(largest) * variances**-0.25
+        gain *= _LENGTH / np.sqrt((variances**0.5).sum())
+        return cls(*(a.astype(np.float32) for a in (x.mean(0), std, projection * gain)))
 
     def apply(self, embeddings: ArrayLike) -> Any:
         """[..., dimensions] -> [..., components]."""

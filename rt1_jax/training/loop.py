@@ -69,8 +69,9 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
             f"{config.data.directory} gives {store.encoder.dimensions}): set them alike"
         )
     if components:
-        rows = store.embeddings[np.unique(store.instruction_ids)]
-        statistics = EmbeddingStatistics.of(rows, components)
+        told = np.unique(training_part.instruction_ids)
+        sentences = [store.instructions[row] for row in told]
+        statistics = EmbeddingStatistics.of(store.embeddings[told], sentences, components)
 
     # ---- State: made on the device, or the newest checkpoint's.
     optimizer = make_optimizer(config.optimizer)

@@ -27,7 +27,7 @@ def description():
         model=small.small_model().to_json(),
         action_spec=TABLETOP,
         encoder=small.HashEncoder().identity,
-        embedding_statistics=EmbeddingStatistics.of(rng.normal(size=(9, 512)), components=6),
+        embedding_statistics=small.embedding_statistics(components=6),
         image_size=(16, 20),
         frame_rate=3.0,
         step=7,

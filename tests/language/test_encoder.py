@@ -6,7 +6,6 @@ import small
 
 from rt1_jax.language import (
     CHECK_SENTENCE,
-    EmbeddingStatistics,
     EncoderIdentity,
     EncoderMismatchError,
     check_same_encoder,
@@ -71,36 +70,6 @@ def test_unknown_names(name):
 def test_empty_instructions_are_refused(encoder):
     with pytest.raises(ValueError, match="non-empty"):
         encoder.embed([""])
-
-
-def test_conditioned_embeddings():
-    rng = np.random.default_rng(0)
-    # Four directions of very different spread, of which three matter; the rest is noise.
-    spread = rng.normal(size=(300, 4)) * (8, 4, 2, 1)
-    vectors = (5 + spread @ rng.normal(size=(4, 512)) + rng.normal(size=(300, 512))).astype("f4")
-    again = EmbeddingStatistics.from_json(EmbeddingStatistics.of(vectors, 3).to_json())
-    found = again.apply(vectors)
-    assert found.shape == (300, 3)
-    np.testing.assert_allclose(found.mean(0), 0, atol=1e-2)
-    np.testing.assert_allclose(np.square(found).sum(-1).mean(), 4, rtol=0.02)
-    covariance = np.cov(found.T)
-    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=2e-2)
-    # Spreads of 8, 4 and 2, variances of 16 to 1, are drawn together.
-    variances = np.diag(covariance)
-    assert variances[0] > variances[1] > variances[2] > variances[0] / 8
-    # A sentence far outside is held within the clip, however far it is.
-    np.testing.assert_array_equal(again.apply(vectors[0] + 1e6), again.apply(vectors[0] + 1e9))
-
-
-def test_bad_statistics_are_refused():
-    with pytest.raises(ValueError, match="more than 5"):
-        EmbeddingStatistics.of(np.zeros((5, 512), np.float32), 5)
-    with pytest.raises(ValueError, match="positive std"):
-        EmbeddingStatistics.from_json(
-            {"mean": [0.0, 0.0], "std": [1.0, 0.0], "projection": [[1.0], [1.0]]}
-        )
-    with pytest.raises(ValueError, match="projection"):
-        EmbeddingStatistics.from_json({"mean": [0.0], "std": [1.0]})
 
 
 def test_a_tf_hub_module_from_a_local_directory(tmp_path):

@@ -29,7 +29,7 @@ def policy():
         model=config.to_json(),
         action_spec=TABLETOP,
         encoder=small.HashEncoder().identity,
-        embedding_statistics=EmbeddingStatistics.of(rng.normal(size=(9, 512)), components=6),
+        embedding_statistics=small.embedding_statistics(components=6),
         image_size=(16, 16),
         frame_rate=3.0,
         step=0,

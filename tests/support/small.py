@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 
 import numpy as np
@@ -11,7 +12,7 @@ from rt1_jax.actions import TABLETOP
 from rt1_jax.data.episode import Episode
 from rt1_jax.data.shards import EpisodeWriter
 from rt1_jax.data.store import finish_dataset
-from rt1_jax.language import CHECK_SENTENCE, EncoderIdentity
+from rt1_jax.language import CHECK_SENTENCE, EmbeddingStatistics, EncoderIdentity
 from rt1_jax.models.config import (
     EfficientNetConfig,
     ImageTokenizerConfig,
@@ -34,6 +35,12 @@ class HashEncoder:
     def embed(self, instructions):
         rows = [np.random.default_rng(list(t.encode())).normal(size=512) for t in instructions]
         return np.asarray(rows, np.float32)
+
+
+def embedding_statistics(components: int) -> EmbeddingStatistics:
+    """Of thirty sentences of two words, which vary in ten ways."""
+    sentences = [" ".join(pair) for pair in itertools.permutations("abcdef", 2)]
+    return EmbeddingStatistics.of(HashEncoder().embed(sentences), sentences, components)
 
 
 def make_episode(seed: int, length: int = 5, size: tuple[int, int] = (16, 20)) -> Episode:
