@@ -49,12 +49,21 @@ def test_rt1_has_the_size_of_the_original(repository_root):
     assert parameter_count(load(repository_root, "rt1")[1]) == 35_120_544
 
 
+def test_rt1_x_has_the_size_of_the_original_and_differs_from_rt1_by_the_model(repository_root):
+    config = load(repository_root, "rt1_x")[1]
+    assert parameter_count(config) == 56_896_809
+    ours, base = (flat(c.to_dict()) for c in (config, load(repository_root, "rt1")[1]))
+    differing = {key for key in ours if ours[key] != base[key]}
+    assert {key for key in differing if not key.startswith("model.")} == {"name", "data.directory"}
+    assert config.model.frames == 15
+
+
 def test_tabletop_is_small_enough_to_ship(repository_root):
     count = parameter_count(load(repository_root, "tabletop")[1])
     assert 100_000 < count < 1_200_000  # float32, 5 MB
 
 
-@pytest.mark.parametrize("name", ["tabletop", "rt1"])
+@pytest.mark.parametrize("name", ["tabletop", "rt1", "rt1_x"])
 def test_a_config_opens_with_its_command_and_has_a_schedule(repository_root, name):
     module, config = load(repository_root, name)
     assert f"python train.py --config=configs/{name}.py --workdir=" in module.__doc__

@@ -3,11 +3,11 @@
 Two instructions that differ by one word have embeddings of cosine 0.6-0.8, so what tells them apart
 is a small difference on a large common vector, spread over 512 numbers. A small FiLM trained for
 minutes never finds it (docs/learning.md). Here the embeddings are standardised, and projected onto
-the few directions from which the words of the training instructions and their places are read best:
-reduced-rank regression (Izenman 1975) of `word_features` on the embedding. Its components'
-spreads are drawn together (divided by the root of their standard deviation), and scaled to a length
-of about two. Nothing but the training instructions' own text is used. RT-1 and RT-1-X were trained
-on raw embeddings; their checkpoints hold no statistics.
+the few directions from which the words of the training instructions, and their order, are read
+best: reduced-rank regression (Izenman 1975) of `word_features` on the embedding, an instruction
+counting as often as it was given. The components' spreads are drawn together (divided by the root
+of their standard deviation) and scaled to a length of about two. Nothing but the instructions' own
+text is used. RT-1 and RT-1-X were trained on raw embeddings; their checkpoints hold no statistics.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ class EmbeddingStatistics:
 
     @classmethod
     def of(
-        cls, embeddings: np.ndarray, instructions: Sequence[str], components: int
+        cls,
+        embeddings: np.ndarray,
+        instructions: Sequence[str],
+        components: int,
+        counts: np.ndarray | None = None,
     ) -> EmbeddingStatistics:
         """Statistics of the training instructions.
 
@@ -49,27 +53,33 @@ class EmbeddingStatistics:
           embeddings: float32 [n, dimensions].
           instructions: the n distinct sentences.
           components: how many numbers the model is given.
+          counts: [n], how often each was given; once if None.
 
         Raises:
           ValueError: the instructions' words vary in fewer than `components` ways.
         """
-        if embeddings.ndim != 2 or len(embeddings) != len(instructions) or not instructions:
+        n = len(instructions)
+        if embeddings.ndim != 2 or len(embeddings) != n or n == 0:
             raise ValueError(
-                f"expected embeddings [{len(instructions)}, dimensions] for as many instructions, "
-                f"at least one, got {embeddings.shape}"
+                f"expected embeddings [{n}, dimensions] of as many instructions, at least one, got "
+                f"{embeddings.shape}"
             )
-        x = embeddings.astype(np.float64)
-        std = np.maximum(x.std(0), _MIN_STD)
-        scaled = (x - x.mean(0)) / std  # [n, dimensions]
-        words = word_features(instructions)  # [n, features]
-        gram = scaled.T @ scaled / len(x)
+        weights = np.ones(n) if counts is None else np.asarray(counts, np.float64)
+        weights = (weights / weights.sum())[:, None]
+        mean, std = _moments(embeddings.astype(np.float64), weights)
+        std = np.maximum(std, _MIN_STD)
+        scaled = (embeddings - mean) / std  # [n, dimensions]
+        words = word_features(instructions)  # [n, words]
+        words_mean, words_std = _moments(words, weights)
+        words = (words - words_mean) / np.maximum(words_std, _MIN_STD)
+        gram = scaled.T @ (weights * scaled)
         ridge = _RIDGE * max(np.trace(gram), 1e-12) / len(gram) * np.eye(len(gram))
-        readout = np.linalg.solve(gram + ridge, scaled.T @ words / len(x))
+        readout = np.linalg.solve(gram + ridge, scaled.T @ (weights * words))  # [dimensions, words]
         variances, directions = np.linalg.eigh(readout.T @ gram @ readout)
-        varying = int((variances > 1e-9 * max(variances.max(initial=0.0), 1e-9)).sum())
+        varying = int((variances > 1e-6 * max(variances.max(initial=0.0), 1e-6)).sum())
         if varying < components:
             raise ValueError(
-                f"the words of {len(x)} instructions vary in {varying} ways, which is fewer than "
+                f"the words of {n} instructions vary in {varying} ways, which is fewer than "
                 f"{components} embedding components; lower data.embedding_components (and "
                 "model.embedding_size with it)"
             )
@@ -80,7 +90,7 @@ class EmbeddingStatistics:
         # Component i then has variance variances[i] ** 0.5; their sum is the squared length.
         gain = np.sign(largest) * variances**-0.25
         gain *= _LENGTH / np.sqrt((variances**0.5).sum())
-        return cls(*(a.astype(np.float32) for a in (x.mean(0), std, projection * gain)))
+        return cls(*(a.astype(np.float32) for a in (mean, std, projection * gain)))
 
     def apply(self, embeddings: ArrayLike) -> Any:
         """[..., dimensions] -> [..., components]."""
@@ -105,3 +115,9 @@ class EmbeddingStatistics:
                 f"matrix of as many rows, got {mean.shape}, {std.shape} and {projection.shape}"
             )
         return cls(mean, std, projection)
+
+
+def _moments(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over rows [n, d] with weights [n, 1] that sum to one."""
+    mean = (weights * values).sum(0)
+    return mean, np.sqrt((weights * (values - mean) ** 2).sum(0))

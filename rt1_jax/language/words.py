@@ -12,33 +12,27 @@ _RARE = 5
 
 
 def word_features(instructions: Sequence[str]) -> np.ndarray:
-    """Presence and place of each word that tells instructions apart.
+    """Whether each word that tells instructions apart is in their beginning, and in their end.
+
+    Order matters: "move the can near the ball" is not "move the ball near the can". So a word at a
+    place below half the longest instruction's length and the same word further on count as two.
 
     Args:
       instructions: distinct sentences; split at spaces, case does not matter.
 
     Returns:
-      float64 [instructions, features] of mean 0 and variance 1. For every word that is neither in
-      nearly all nor in hardly any of the instructions there is one column that says whether it is
-      there, and one that says where, from -1/2 (first) to 1/2 (last) and 0 where it is missing: in
-      "move the can near the ball" order tells what to move. Columns that do not vary are left out;
-      a repeated word counts where it is last.
+      float64 [instructions, words], 1 where the word is there and 0 elsewhere. Words that are in
+      nearly all or in hardly any of the instructions are left out.
     """
     sentences = [text.lower().split() for text in instructions]
     count = len(sentences)
-    counts = collections.Counter(word for words in sentences for word in set(words))
+    half = max(map(len, sentences), default=0) / 2
+    placed = [{(word, i >= half) for i, word in enumerate(words)} for words in sentences]
+    counts = collections.Counter(word for words in placed for word in words)
     rare = min(_RARE, max(count // 4, 1))
     vocabulary = sorted(word for word, n in counts.items() if rare <= n <= count - rare)
     column = {word: i for i, word in enumerate(vocabulary)}
-    present = np.zeros((count, len(vocabulary)))
-    place = np.zeros_like(present)
-    for row, words in enumerate(sentences):
-        for i, word in enumerate(words):
-            if word in column:
-                present[row, column[word]] = 1.0
-                place[row, column[word]] = i / max(len(words) - 1, 1) - 0.5
-    features = np.concatenate([present, place], axis=1)
-    features -= features.mean(0)
-    std = features.std(0)
-    varies = std > 1e-6
-    return features[:, varies] / std[varies]
+    features = np.zeros((count, len(vocabulary)))
+    for row, words in enumerate(placed):
+        features[row, [column[word] for word in words if word in column]] = 1.0
+    return features

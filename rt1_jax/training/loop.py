@@ -69,9 +69,9 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
             f"{config.data.directory} gives {store.encoder.dimensions}): set them alike"
         )
     if components:
-        told = np.unique(training_part.instruction_ids)
+        told, counts = np.unique(training_part.instruction_ids, return_counts=True)
         sentences = [store.instructions[row] for row in told]
-        statistics = EmbeddingStatistics.of(store.embeddings[told], sentences, components)
+        statistics = EmbeddingStatistics.of(store.embeddings[told], sentences, components, counts)
 
     # ---- State: made on the device, or the newest checkpoint's.
     optimizer = make_optimizer(config.optimizer)
