@@ -1,4 +1,4 @@
-"""RT-1-X's model (Open X-Embodiment 2023): 81 tokens a frame, 15 frames, 512 bins, 56.9 M parameters.
+"""RT-1-X's model (Open X-Embodiment 2023): 81 tokens a frame, 15 frames, 56.9 M parameters.
 
 python train.py --config=configs/rt1_x.py --workdir=runs/rt1_x --config.data.directory=DATA
 

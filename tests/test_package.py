@@ -28,11 +28,6 @@ ROOMS = {
     "policies": {"checkpoints", "models", "preprocessing", "actions", "files", "language"},
     "evaluation": {"policies", "training", "envs", "data", "actions", "files", "language"},
 }
-# Late imports inside a function that go against an arrow, on purpose.
-EXCEPTIONS = {
-    # What a reader gives back can make a policy of itself.
-    ("rt1_jax/checkpoints/loaded.py", "policies"),
-}
 HEAVY = {"tensorflow", "tensorflow_datasets", "tensorflow_hub", "mujoco", "matplotlib", "jax"}
 
 
@@ -72,8 +67,7 @@ def test_imports_go_one_way(room: str) -> None:
         for target in _imported_rooms(file)
         if target not in allowed
     }
-    expected = {e for e in EXCEPTIONS if e[0].split("/")[1] == room}
-    assert found == expected
+    assert not found
 
 
 def test_import_scanner_sees_every_form(tmp_path: Path) -> None:

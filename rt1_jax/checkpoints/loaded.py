@@ -13,8 +13,6 @@ from rt1_jax.models.config import RT1Config
 if TYPE_CHECKING:
     import optax
 
-    from rt1_jax.policies.streaming import Policy
-
 RT1_ENCODER = EncoderIdentity(
     "tfhub:https://tfhub.dev/google/universal-sentence-encoder-large/5", 512
 )
@@ -62,6 +60,7 @@ class Loaded:
       step: optimiser steps; 0 where the checkpoint does not say.
       ignored: for every tensor that is not used, why.
       optimizer_moments: Adam's state, where there is one.
+      image_size: (height, width) of the camera's frames; None means the model's own.
     """
 
     format: str
@@ -72,6 +71,7 @@ class Loaded:
     step: int
     ignored: dict[str, str]
     optimizer_moments: AdamMoments | None = None
+    image_size: tuple[int, int] | None = None
 
     def description(self) -> PolicyDescription:
         """What a native checkpoint says of the same policy."""
@@ -81,15 +81,8 @@ class Loaded:
             action_spec=self.action_spec,
             encoder=dataclasses.replace(RT1_ENCODER, dimensions=self.model_config.embedding_size),
             embedding_statistics=None,
-            image_size=self.model_config.image_tokenizer.image_size,
+            image_size=self.image_size or self.model_config.image_tokenizer.image_size,
             frame_rate=RT1_FRAME_RATE,
             step=self.step,
             source={"format": self.format, "path": self.path},
         )
-
-    def policy(self) -> Policy:
-        """A policy to run."""
-        from rt1_jax.models.rt1 import RT1
-        from rt1_jax.policies.streaming import Policy
-
-        return Policy(RT1(self.model_config), self.variables, self.description())

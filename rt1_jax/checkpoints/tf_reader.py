@@ -8,8 +8,7 @@ import pathlib
 
 import numpy as np
 
-from rt1_jax import actions
-from rt1_jax.checkpoints import tf_names
+from rt1_jax.checkpoints import policy_specs, tf_names
 from rt1_jax.checkpoints.assemble import assemble, place
 from rt1_jax.checkpoints.infer import infer_numbered_tf_config, infer_tf_config
 from rt1_jax.checkpoints.loaded import AdamMoments, Loaded
@@ -56,7 +55,8 @@ def read_tf(prefix: str | os.PathLike[str]) -> Loaded:
     """Reads a training checkpoint or a SavedModel's variables.
 
     Args:
-      prefix: ``.../ckpt-424760`` or ``.../variables/variables``.
+      prefix: ``.../ckpt-424760`` or ``.../variables/variables``. Bounds of the actions are those
+        of a ``policy_specs.pbtxt`` beside it, and RT-1's where there is none.
 
     Raises:
       CheckpointError: no such files, another model, a tensor missing, damaged or of another
@@ -73,15 +73,18 @@ def read_tf(prefix: str | os.PathLike[str]) -> Loaded:
     moments = _read_moments(bundle, inventory.config) if inventory.moments else None
     step_name = "global_step" if inventory.format == "tf_checkpoint" else "train_step"
     step = _scalar(bundle, step_name)
+    found = policy_specs.find_policy_specs(bundle.prefix)
+    specs = policy_specs.read_policy_specs(found) if found else policy_specs.DEFAULT
     return Loaded(
         format=inventory.format,
         path=what,
         model_config=inventory.config,
         variables=variables,
-        action_spec=dataclasses.replace(actions.RT1, bins=inventory.config.bins),
+        action_spec=dataclasses.replace(specs.action_spec, bins=inventory.config.bins),
         step=0 if step is None else int(step),
         ignored=inventory.ignored,
         optimizer_moments=moments,
+        image_size=specs.image_size,
     )
 
 

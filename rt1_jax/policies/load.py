@@ -29,7 +29,9 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         # Readers of the published formats; only they know TensorFlow's names.
         from rt1_jax.checkpoints.formats import read
 
-        return read(root).policy()
+        loaded = read(root)
+        description = loaded.description()
+        return Policy(build_model(description), loaded.variables, description)
     checkpoint = native.find_checkpoint(root)
     description = native.read_description(checkpoint)
     return Policy(build_model(description), native.load_variables(checkpoint), description)

@@ -8,10 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from rt1_jax import actions
+from rt1_jax import actions, load_policy
 from rt1_jax.checkpoints import convert, formats, inspect, native, tf_writer
 from rt1_jax.checkpoints.layout import layout
-from rt1_jax.checkpoints.loaded import Loaded
 from rt1_jax.models.config import EfficientNetConfig, TokenLearnerConfig, rt1_config
 
 
@@ -115,9 +114,7 @@ def test_a_bad_path_is_one_line(tmp_path, capsys):
 
 
 def test_a_policy_from_a_foreign_checkpoint(original):
-    loaded = formats.read(original[0])
-    assert isinstance(loaded, Loaded)
-    policy = loaded.policy()
+    policy = load_policy(original[0])
     assert policy.action_spec == dataclasses.replace(actions.RT1, bins=32)
     images = np.zeros((1, 2, 40, 50, 3), np.uint8)
     logits = policy.logits(images, np.zeros((1, 2, 512), np.float32))

@@ -8,7 +8,6 @@ import small
 
 from rt1_jax.actions import TABLETOP
 from rt1_jax.checkpoints import native
-from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models.rt1 import RT1
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 
 import golden_reference
 import jax
 import numpy as np
+import original
 import pytest
 
 from rt1_jax.checkpoints import formats, tf_names, tf_reader, tf_writer
-from rt1_jax.checkpoints.layout import layout
 from rt1_jax.checkpoints.loaded import AdamMoments
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.checkpoints.tf_bundle import TFBundle, import_tensorflow
 from rt1_jax.models.config import (
-    EfficientNetConfig,
-    TokenLearnerConfig,
     oxe_rt1_config,
     rt1_config,
     rt1_multirobot_config,
@@ -32,41 +29,9 @@ RELEASED = {
 }
 
 
-def small_config():
-    """The smallest network that the original's names can hold: EfficientNet-B0."""
-    base = rt1_config()
-    efficientnet = EfficientNetConfig(width_coefficient=1.0, depth_coefficient=1.0)
-    return dataclasses.replace(
-        base,
-        image_tokenizer=dataclasses.replace(
-            base.image_tokenizer,
-            efficientnet=efficientnet,
-            token_size=16,
-            token_learner=TokenLearnerConfig(tokens=4, hidden=8),
-        ),
-        transformer=dataclasses.replace(
-            base.transformer, layers=2, heads=2, key_dim=4, d_model=24, feed_forward_size=24
-        ),
-        frames=3,
-        bins=32,
-        embedding_size=20,
-    )
-
-
-def random_variables(config, seed=0):
-    rng = np.random.default_rng(seed)
-    variables = {"params": {}, "batch_stats": {}}
-    for leaf in layout(config):
-        node = variables
-        for key in leaf.path[:-1]:
-            node = node.setdefault(key, {})
-        node[leaf.path[-1]] = rng.standard_normal(leaf.shape).astype(np.float32)
-    return variables
-
-
 def random_moments(config):
-    first = random_variables(config, 1)["params"]
-    second = jax.tree.map(np.square, random_variables(config, 2)["params"])
+    first = original.random_variables(config, 1)["params"]
+    second = jax.tree.map(np.square, original.random_variables(config, 2)["params"])
     return AdamMoments(first, second, iterations=77, learning_rate=0.5)
 
 
@@ -77,8 +42,8 @@ def assert_same(left, right):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A training checkpoint of a small model, with what was written."""
-    config = small_config()
-    variables, moments = random_variables(config), random_moments(config)
+    config = original.small_config()
+    variables, moments = original.random_variables(config), random_moments(config)
     prefix = tmp_path_factory.mktemp("small") / "ckpt-77"
     tf_writer.write_tf(prefix, config, variables, step=77, moments=moments)
     return prefix, config, variables, moments

@@ -5,7 +5,7 @@ import small
 
 from rt1_jax.actions import TABLETOP
 from rt1_jax.checkpoints.native import CheckpointError, PolicyDescription
-from rt1_jax.language import EmbeddingStatistics, EncoderMismatchError, load_encoder
+from rt1_jax.language import EncoderMismatchError, load_encoder
 from rt1_jax.models.rt1 import RT1
 from rt1_jax.policies.load import build_model, load_policy
 from rt1_jax.policies.streaming import Policy, PolicyInputError
