@@ -1,4 +1,4 @@
-"""Reads ``policy_specs.pbtxt``, which lies beside the original's checkpoints: bounds and frame size.
+"""Reads ``policy_specs.pbtxt`` beside the original's checkpoints: bounds and frame size.
 
 TF-Agents writes there what a policy observes and does, as a ``StructuredValue`` in protobuf's text
 format. A checkpoint without the file is taken to be of RT-1's own conventions.
@@ -38,9 +38,8 @@ DEFAULT = PolicySpecs(RT1, (256, 320))
 
 def find_policy_specs(prefix: pathlib.Path) -> pathlib.Path | None:
     """The file that belongs to a checkpoint prefix: beside it, or above its ``variables``."""
-    places = (
-        [prefix.parent, prefix.parent.parent] if prefix.name == "variables" else [prefix.parent]
-    )
+    above = [prefix.parent.parent] if prefix.name == "variables" else []
+    places = [prefix.parent, *above]
     return next((p / FILE_NAME for p in places if (p / FILE_NAME).is_file()), None)
 
 
@@ -76,23 +75,22 @@ def read_policy_specs(path: pathlib.Path) -> PolicySpecs:
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
     shape: tuple[int, ...]
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    bounds: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def _field(ours: ActionField, found: Any, path: pathlib.Path) -> ActionField:
-    if not isinstance(found, _Tensor) or found.shape != (ours.size,) or found.low is None:
+    if not isinstance(found, _Tensor) or found.shape != (ours.size,) or found.bounds is None:
         raise CheckpointError(
             f"{path}: action field {ours.name!r} is {found}, expected {ours.size} bounded numbers"
         )
     # One bound may stand for all numbers of a field.
     low, high = (
         tuple(float(v) for v in np.broadcast_to(np.ravel(bound), (ours.size,)))
-        for bound in (found.low, found.high)
+        for bound in found.bounds
     )
     if any(a >= b for a, b in zip(low, high, strict=True)):
         raise CheckpointError(f"{path}: action field {ours.name!r} has bounds {low} to {high}")
-    if np.array_equal(np.float32([low, high]), np.float32([ours.low, ours.high])):
+    if np.array_equal(np.array([low, high], "f4"), np.array([ours.low, ours.high], "f4")):
         return ours  # the file has float32's pi / 2
     return dataclasses.replace(ours, low=low, high=high)
 
@@ -111,5 +109,5 @@ def _plain(value: Any) -> Any:
         shape = tuple(int(dim.size) for dim in spec.shape.dim)
         if kind == "tensor_spec_value":
             return _Tensor(shape)
-        return _Tensor(shape, tf.make_ndarray(spec.minimum), tf.make_ndarray(spec.maximum))
+        return _Tensor(shape, (tf.make_ndarray(spec.minimum), tf.make_ndarray(spec.maximum)))
     return None

@@ -20,7 +20,6 @@ def variables():
 
 @pytest.fixture
 def description():
-    rng = np.random.default_rng(0)
     return native.PolicyDescription(
         architecture="rt1",
         model=small.small_model().to_json(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from string import Template
 
 import original
 import pytest
@@ -11,12 +12,18 @@ from rt1_jax import actions
 from rt1_jax.checkpoints import formats, policy_specs, tf_writer
 from rt1_jax.checkpoints.native import CheckpointError
 
-TENSOR = """
-  fields { key: "%s" value { bounded_tensor_spec_value {
-    name: "%s" shape { dim { size: %d } } dtype: DT_FLOAT
-    minimum { dtype: DT_FLOAT tensor_shape { } float_val: %r }
-    maximum { dtype: DT_FLOAT tensor_shape { } float_val: %r } } } }
-"""
+TENSOR = Template("""
+  fields { key: "$name" value { bounded_tensor_spec_value {
+    name: "$name" shape { dim { size: $size } } dtype: DT_FLOAT
+    minimum { dtype: DT_FLOAT tensor_shape { } float_val: $low }
+    maximum { dtype: DT_FLOAT tensor_shape { } float_val: $high } } } }
+""")
+FILE = Template("""
+  dict_value { fields { key: "collect_data_spec" value { named_tuple_value { name: "Trajectory"
+    values { key: "observation" value { dict_value { fields { key: "image" value {
+      tensor_spec_value { name: "image" shape { $image } dtype: DT_UINT8 } } } } } }
+    values { key: "action" value { dict_value { $action } } } } } } }
+""")
 
 
 def written(path, change=None, image="dim { size: 48 } dim { size: 64 } dim { size: 3 }"):
@@ -31,15 +38,11 @@ def written(path, change=None, image="dim { size: 48 } dim { size: 64 } dim { si
     }
     if change:
         change(fields)
-    action = "".join(TENSOR % (name, name, *numbers) for name, numbers in fields.items())
-    path.write_text(
-        """dict_value { fields { key: "collect_data_spec" value { named_tuple_value {
-        name: "Trajectory"
-        values { key: "observation" value { dict_value { fields { key: "image" value {
-          tensor_spec_value { name: "image" shape { %s } dtype: DT_UINT8 } } } } } }
-        values { key: "action" value { dict_value { %s } } } } } } }"""
-        % (image, action)
+    action = "".join(
+        TENSOR.substitute(name=name, size=size, low=low, high=high)
+        for name, (size, low, high) in fields.items()
     )
+    path.write_text(FILE.substitute(image=image, action=action))
     return path
 
 
