@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.data.directory = "data/fractal"
     config.data.validation_episodes = 500
     config.data.embedding_components = 0  # the encoder's own embedding
+    config.data.travel_repeats = 1  # every window once an epoch
     config.data.max_shift = (20, 50)  # pixels (y, x) of 256 x 320, as the original
 
     config.batch_size = 1024  # windows

@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.data.directory = "data/tabletop"
     config.data.validation_episodes = 100
     config.data.embedding_components = 24  # model().embedding_size
+    config.data.travel_repeats = 3  # a third of the windows becomes three fifths
     config.data.max_shift = (3, 3)  # pixels (y, x) of 64
 
     config.batch_size = 32  # windows

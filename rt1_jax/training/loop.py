@@ -57,6 +57,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         seed=config.seed,
         workers=config.loader.workers,
         threads=config.loader.threads,
+        travel_repeats=config.data.travel_repeats,
     )
     batches = iter(stream)
     statistics = None

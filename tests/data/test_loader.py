@@ -1,3 +1,5 @@
+import collections
+
 import numpy as np
 import pytest
 import small
@@ -79,6 +81,36 @@ def test_a_position_resumes_at_the_next_batch(store):
     again = iter(make_loader(store, frames=3, batch_size=4, seed=1))
     again.set_state(position)
     assert windows_seen(again, 6) == want
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_windows_in_which_the_hand_travels_appear_more_often(store, frames):
+    """A colour in three moves by 0.04 of 0.05 along x, one by nothing; y is drawn at random."""
+    plain, emphasised = WindowSource(store, frames), WindowSource(store, frames, travel_repeats=4)
+
+    def times(source):
+        return collections.Counter(
+            source[i]["actions"]["rotation_delta"].tobytes() for i in range(len(source))
+        )
+
+    once, often = times(plain), times(emphasised)
+    assert once.keys() == often.keys()
+    for i in range(len(plain)):
+        window = plain[i]
+        last = int(window["mask"].sum()) - 1
+        travels = (np.abs(window["actions"]["world_vector"][last, :2]) >= 0.025).any()
+        key = window["actions"]["rotation_delta"].tobytes()
+        assert often[key] == (4 if travels else 1)
+    assert len(plain) < len(emphasised) < 4 * len(plain)
+    with pytest.raises(DatasetError, match="travel_repeats 0"):
+        WindowSource(store, frames, travel_repeats=0)
+
+
+def test_an_epoch_has_the_repeats(store):
+    count = len(WindowSource(store, 1, 3))
+    batches = iter(make_loader(store, frames=1, batch_size=1, seed=1, travel_repeats=3))
+    seen = collections.Counter(windows_seen(batches, count))
+    assert set(seen.values()) == {1, 3}
 
 
 def test_too_few_windows_for_a_batch(store):

@@ -122,6 +122,7 @@ def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
                 "directory": str(data),
                 "validation_episodes": 1,
                 "embedding_components": 1,
+                "travel_repeats": 2,
                 "max_shift": (1, 1),
             },
             "batch_size": 4,
