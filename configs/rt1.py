@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 1.0
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.98
+    config.optimizer.muon_rms = 0.0  # AdamW
     config.optimizer.weight_decay = 1e-4
     config.optimizer.average_decay = 0.9999
 

@@ -33,12 +33,13 @@ def get_config() -> ConfigDict:
     config.smoothing = 2.0  # bins
     config.optimizer = ConfigDict()
     config.optimizer.steps = 12_000
-    config.optimizer.learning_rate = 2e-3
+    config.optimizer.learning_rate = 8e-3
     config.optimizer.final_learning_rate = 1e-5
     config.optimizer.warmup_steps = 200
     config.optimizer.clip_norm = 1.0
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.98
+    config.optimizer.muon_rms = 0.2  # Muon
     config.optimizer.weight_decay = 1e-3
     config.optimizer.average_decay = 0.998
 

@@ -135,6 +135,7 @@ def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
                 "clip_norm": 1.0,
                 "b1": 0.9,
                 "b2": 0.98,
+                "muon_rms": 0.2,
                 "weight_decay": 0.0,
                 "average_decay": 0.9,
             },
