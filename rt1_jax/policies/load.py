@@ -9,7 +9,7 @@ from typing import Any
 from rt1_jax.checkpoints import native
 from rt1_jax.policies.streaming import Policy
 
-_PRETRAINED = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
+PRETRAINED = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
 
 
 def load_policy(path: str | os.PathLike[str]) -> Policy:
@@ -24,7 +24,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
       CheckpointError: nothing there, or something that cannot be read.
     """
     name = os.fspath(path)
-    root = _PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
+    root = PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
     if not _is_native(root):
         # Readers of the published formats; only they know TensorFlow's names.
         from rt1_jax.checkpoints.formats import read
@@ -39,9 +39,9 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 
 def pretrained_names() -> list[str]:
     """Names of the policies that ship with the package."""
-    if not _PRETRAINED.is_dir():
+    if not PRETRAINED.is_dir():
         return []
-    return sorted(p.name for p in _PRETRAINED.iterdir() if (p / "config.json").exists())
+    return sorted(p.name for p in PRETRAINED.iterdir() if (p / "config.json").exists())
 
 
 def build_model(description: native.PolicyDescription) -> Any:
