@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 32  # windows
     config.smoothing = 2.0  # bins
     config.optimizer = ConfigDict()
-    config.optimizer.steps = 12_000
+    config.optimizer.steps = 9_000
     config.optimizer.learning_rate = 8e-3
     config.optimizer.final_learning_rate = 1e-5
     config.optimizer.warmup_steps = 200
@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
 
 
 def model() -> RT1Config:
-    """0.4 M parameters, 64 x 64 pixels, two frames."""
+    """178,728 parameters, 64 x 64 pixels, two frames."""
     efficientnet = EfficientNetConfig(
         stages=(
             StageConfig(repeats=1, kernel=3, stride=1, expand_ratio=2, filters=24),

@@ -26,7 +26,16 @@ ROOMS = {
     "training": {"models", "preprocessing", "data", "checkpoints", "actions", "files", "language"},
     "checkpoints": {"models", "preprocessing", "actions", "files", "language"},
     "policies": {"checkpoints", "models", "preprocessing", "actions", "files", "language"},
-    "evaluation": {"policies", "training", "envs", "data", "actions", "files", "language"},
+    "evaluation": {
+        "policies",
+        "checkpoints",
+        "training",
+        "envs",
+        "data",
+        "actions",
+        "files",
+        "language",
+    },
 }
 HEAVY = {"tensorflow", "tensorflow_datasets", "tensorflow_hub", "mujoco", "matplotlib", "jax"}
 

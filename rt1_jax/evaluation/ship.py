@@ -3,8 +3,9 @@
     python -m rt1_jax.evaluation.ship --checkpoint=RUN --results=RUN/evaluation/results.json \\
         --name=tabletop-small [--output=rt1_jax/pretrained]
 
-The directory holds a native checkpoint without the training state, and README.md, the card: what
-it was trained on, and its success on every split that was evaluated.
+The directory holds a native checkpoint without the training state; README.md, the card: what it was
+trained on, and its success on every split that was evaluated; and metrics.jsonl, the errors on
+held-out episodes while it was trained.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from rt1_jax.checkpoints import native
 from rt1_jax.checkpoints.native import CheckpointError
+from rt1_jax.evaluation.run import training_rows
 from rt1_jax.evaluation.table import format_table
 from rt1_jax.policies.load import PRETRAINED
 
@@ -66,6 +68,7 @@ def ship(
     try:
         native.save_checkpoint(temporary, description, native.load_variables(source))
         (temporary / "README.md").write_text(make_card(name, description, measured, command))
+        (temporary / "metrics.jsonl").write_text(_validation_rows(source))
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
         if size > LARGEST_BYTES:
             raise ShippingError(
@@ -89,35 +92,37 @@ def make_card(
     data, rollouts = source["data"], results["closed_loop"]
     height, width = description.image_size
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
-    made = f"Made by `{command}`.\n\n" if command else ""
+    about = [
+        f"made by `{command}`" if command else "",
+        f"{description.architecture.upper()} for the `{rollouts['environment']}` benchmark: "
+        f"{checkpoint['parameters']:,} parameters, {height}x{width} pixels, "
+        f"{description.model['frames']} frames of history",
+        f"language: `{description.encoder.name}`",
+        f"data: {data['kept']:,} demonstrations ({data['steps']:,} steps) of "
+        f"{', '.join(data['skills'])} on the split `{data['split']}`, by `{data['generator']}`, "
+        f"seed {data['seed']}",
+        f"training: config `{source['run']}`, {source['training_steps']:,} steps of "
+        f"{source['batch_size']} windows, seed {source['seed']}",
+        f"evaluation: {results['created'][:10]}, {rollouts['episodes_per_split']} episodes a "
+        f"split, seeds from {rollouts['seed']}; {machine['cores']} cores, {machine['backend']}, "
+        f"{versions}",
+    ]
+    facts = "\n".join(f"- {line}" for line in about if line)
     return f"""# {name}
 
-{description.architecture.upper()} for the `{rollouts["environment"]}` benchmark:
-{checkpoint["parameters"]:,} parameters, {height}x{width} pixels, {description.model["frames"]} frames
-of history, instructions by `{description.encoder.name}`.
-
-{made}- data: {data["kept"]:,} demonstrations ({data["steps"]:,} steps) of {", ".join(data["skills"])}, split
-  `{data["split"]}`, seed {data["seed"]}, by `{data["generator"]}`
-- training: config `{source["run"]}`, {source["training_steps"]:,} steps of {source["batch_size"]} windows,
-  seed {source["seed"]}
-- evaluation: {results["created"][:10]}, {rollouts["episodes_per_split"]} episodes a split, seeds from
-  {rollouts["seed"]} (no training episode has one of these); {machine["cores"]} cores, {machine["backend"]},
-  {versions}
+{facts}
 
 ```
 {format_table({**results, "offline": None})}
 ```
 
-Success is judged from the physical state. Rates have 95% Wilson intervals; `wrong instruction` is the
-same policy told another instruction in the same scenes, `expert` the script that made the data.
-The policy was trained for the skills above on the split `seen` alone: the other splits show how far
-it generalises.
+Success is judged from the physical state. Rates have 95% Wilson intervals; `wrong instruction` is
+the same policy told another instruction in the same scenes, `expert` the script that made the data.
+Other splits than that of the data show how far the policy generalises.
 """
 
 
-def _read_results(
-    path: pathlib.Path, description: native.PolicyDescription
-) -> dict[str, Any]:
+def _read_results(path: pathlib.Path, description: native.PolicyDescription) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text())
         step, rollouts = results["checkpoint"]["step"], results["closed_loop"]
@@ -129,11 +134,18 @@ def _read_results(
     ours = json.loads(json.dumps(description.source))
     if step != description.step or source != ours:
         raise ShippingError(
-            f"{path} is of another checkpoint: step {step} of {source.get('run')!r}, the checkpoint "
-            f"is step {description.step} of {ours.get('run')!r}, or they were trained differently; "
-            "evaluate this one"
+            f"{path} is of another checkpoint: step {step} of {source.get('run')!r}, the "
+            f"checkpoint is step {description.step} of {ours.get('run')!r}, or they were trained "
+            "differently; evaluate this one"
         )
     return results
+
+
+def _validation_rows(checkpoint: pathlib.Path) -> str:
+    """The lines of the run's metrics that tell of held-out episodes, up to the checkpoint."""
+    rows = training_rows(str(checkpoint))
+    kept = [row for row in rows if row.get("split") == "validation"]
+    return "".join(json.dumps(row) + "\n" for row in kept)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
