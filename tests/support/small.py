@@ -63,7 +63,10 @@ def make_episode(seed: int, length: int = 5, size: tuple[int, int] = (16, 20)) -
 
 
 def make_dataset(
-    directory: pathlib.Path, lengths: tuple[int, ...] = (5, 2, 7, 4, 6, 3), shards: int = 2
+    directory: pathlib.Path,
+    lengths: tuple[int, ...] = (5, 2, 7, 4, 6, 3),
+    shards: int = 2,
+    size: tuple[int, int] = (16, 20),
 ) -> pathlib.Path:
     """A dataset of six short episodes in two shards."""
     paths = []
@@ -71,7 +74,7 @@ def make_dataset(
         path = directory / f"shard-{shard:05d}.array_record"
         writer = EpisodeWriter(path, "png", TABLETOP)
         for seed in range(shard, len(lengths), shards):
-            writer.add(make_episode(seed, lengths[seed]))
+            writer.add(make_episode(seed, lengths[seed], size))
         writer.close()
         paths.append(path)
     finish_dataset(

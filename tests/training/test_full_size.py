@@ -1,0 +1,36 @@
+"""The paper's size really trains: minutes on two cores, so run by `make test ARGS="-m slow"`."""
+
+import numpy as np
+import pytest
+import small
+
+from configs import rt1
+from rt1_jax.checkpoints import native
+from rt1_jax.policies.load import load_policy
+from rt1_jax.training.loop import train
+from rt1_jax.training.metrics import read_metrics
+
+
+@pytest.mark.slow
+def test_a_step_of_the_full_model_at_300_pixels(tmp_path):
+    data = small.make_dataset(tmp_path / "data", lengths=(8, 7), size=(256, 320))
+    config = rt1.get_config()
+    config.data.directory = str(data)
+    config.data.validation_episodes = 0
+    config.batch_size = 1
+    config.loader.workers = 0
+    config.optimizer.steps, config.optimizer.warmup_steps = 1, 0
+    config.log_every = 1
+    train(config, tmp_path / "run", progress=False)
+    (row,) = read_metrics(tmp_path / "run")
+    # Untrained, every bin is about as likely as any other.
+    assert row["loss"] == pytest.approx(np.log(256), abs=1.5)
+    assert row["gradient_norm"] > 0
+    policy = load_policy(tmp_path / "run")
+    count = sum(leaf.size for leaf in _leaves(policy.variables["params"]))
+    assert count == 35_120_544
+    assert native.read_description(tmp_path / "run" / "checkpoints" / "1").step == 1
+
+
+def _leaves(tree):
+    return [x for v in tree.values() for x in (_leaves(v) if isinstance(v, dict) else [v])]
