@@ -42,6 +42,7 @@ def main(argv: list[str]) -> None:
     """Runs the evaluation that the flags ask for."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every step it takes
     # Here and not above: every environment process imports this file, and needs no JAX.
     from rt1_jax.evaluation import command
 
@@ -63,5 +64,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.FLAGS.set_default("verbosity", logging.WARNING)  # Orbax tells of every step it takes
     app.run(main)
