@@ -36,7 +36,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
       progress: draw a progress bar.
 
     Returns:
-      {"steps", "seconds", "frames_per_second", "loss", "validation_loss"} of this call.
+      {"steps", "seconds", "frames_per_second", "loss", "validation_loss", "parameters"}.
 
     Raises:
       DatasetError, CheckpointError, WorkdirError: see there.
@@ -82,6 +82,9 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         state, position = native.load_training(checkpoint_path(root, steps_before[-1]), state)
         batches.set_state(position)
     first_step = int(state.step)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    if progress:
+        print(f"{config.name}: {parameters:,} parameters, {len(store):,} episodes", flush=True)
     description = _describe(config, store, statistics)
 
     # ---- The steps, compiled once.
@@ -160,6 +163,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         "frames_per_second": steps * config.batch_size * frames / max(seconds, 1e-9),
         "loss": loss,
         "validation_loss": validation_loss,
+        "parameters": parameters,
     }
 
 
