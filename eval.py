@@ -1,6 +1,6 @@
 """Evaluates a policy: in closed loop, against recorded actions, or both.
 
-python eval.py --checkpoint=runs/tabletop
+python eval.py --checkpoint=tabletop-small
 python eval.py --checkpoint=runs/tabletop --env=tabletop --split=all --episodes=100 --output=out/
 python eval.py --checkpoint=runs/tabletop --dataset=data/tabletop --output=out/
 

@@ -1,6 +1,6 @@
 """RT-1 (Robotics Transformer, Brohan et al. 2022) in JAX: train, evaluate, analyse, deploy.
 
-    policy = rt1_jax.load_policy("runs/tabletop")
+    policy = rt1_jax.load_policy("tabletop-small")
     state = policy.initial_state(batch_size=1)
     embedding = policy.embed(["pick up the red block"])
     state, action = policy.step(state, image, embedding)

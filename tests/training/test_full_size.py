@@ -23,7 +23,7 @@ def test_a_step_of_the_full_model_at_300_pixels(tmp_path):
     summary = train(config, tmp_path / "run", progress=False)
     assert summary["parameters"] == 35_120_544
     row = read_metrics(tmp_path / "run")[0]
-    # Untrained, every bin is about as likely as any other.
-    assert row["loss"] == pytest.approx(np.log(256), abs=1.5)
-    assert row["gradient_norm"] > 0
+    # No LayerNorm comes before the output, so that an untrained model is far from uniform.
+    assert np.log(256) < row["loss"] < 30
+    assert 0 < row["gradient_norm"] < np.inf
     assert native.read_description(tmp_path / "run" / "checkpoints" / "1").step == 1
