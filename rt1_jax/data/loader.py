@@ -1,9 +1,10 @@
 """Batches of training windows from a dataset directory, by Grain.
 
 A window is `frames` consecutive steps of one episode. Every window of every episode appears once an
-epoch, or `travel_repeats` times if the hand travels in its last step, in an order fixed by the seed;
-there is no shuffle buffer, since any window can be read at random. The iterator's position is a small dict (`get_state`/`set_state`), saved with each
-checkpoint, so that a resumed run sees exactly the batches that it would have seen.
+epoch, or `travel_repeats` times if the hand travels in its last step, in an order fixed by the
+seed; there is no shuffle buffer, since any window can be read at random. The iterator's position is
+a small dict (`get_state`/`set_state`), saved with each checkpoint, so that a resumed run sees
+exactly the batches that it would have seen.
 """
 
 from __future__ import annotations
@@ -53,16 +54,17 @@ class WindowSource:
         self._travel_repeats = travel_repeats
         counts = np.maximum(store.lengths - frames + 1, 1)
         self._episode_end = np.cumsum(counts)
-        self._order = np.arange(self._episode_end[-1])
+        # The window of each index, where that is not simply the index.
+        self._order: np.ndarray | None = None
         if travel_repeats > 1:
             repeats = np.where(_travels(store, frames), travel_repeats, 1)
-            self._order = np.repeat(self._order, repeats)
+            self._order = np.repeat(np.arange(self._episode_end[-1]), repeats)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return int(self._episode_end[-1]) if self._order is None else len(self._order)
 
     def __getitem__(self, index: int) -> Batch:
-        window = self._order[index]
+        window = index if self._order is None else int(self._order[index])
         episode = int(np.searchsorted(self._episode_end, window, side="right"))
         start = int(window - (self._episode_end[episode - 1] if episode else 0))
         steps = min(self._frames, int(self._store.lengths[episode]) - start)
