@@ -64,9 +64,9 @@ class WindowSource:
         return int(self._episode_end[-1]) if self._order is None else len(self._order)
 
     def __getitem__(self, index: int) -> Batch:
-        window = index if self._order is None else int(self._order[index])
-        episode = int(np.searchsorted(self._episode_end, window, side="right"))
-        start = int(window - (self._episode_end[episode - 1] if episode else 0))
+        number = index if self._order is None else int(self._order[index])
+        episode = int(np.searchsorted(self._episode_end, number, side="right"))
+        start = int(number - (self._episode_end[episode - 1] if episode else 0))
         steps = min(self._frames, int(self._store.lengths[episode]) - start)
         window = self._store.read(episode, start, steps)
         missing = self._frames - steps
