@@ -67,6 +67,9 @@ def ship(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         native.save_checkpoint(temporary, description, native.load_variables(source))
+        # Orbax' note to itself, not needed for reading, names the folder where this was made.
+        for note in temporary.rglob("commit_success.txt"):
+            note.unlink()
         (temporary / "README.md").write_text(make_card(name, description, measured, command))
         (temporary / "metrics.jsonl").write_text(_validation_rows(source))
         size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())

@@ -81,6 +81,8 @@ def test_a_shipped_policy_loads_by_its_name(run, tmp_path, monkeypatch):
     assert path == tmp_path / "small-one"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small-one"]
     assert not (path / "training").exists()
+    maker = str(tmp_path).encode()
+    assert not [f for f in path.rglob("*") if f.is_file() and maker in f.read_bytes()]
     monkeypatch.setattr(load, "PRETRAINED", tmp_path)
     assert load.pretrained_names() == ["small-one"]
     policy, original = load.load_policy("small-one"), load.load_policy(run)
