@@ -11,7 +11,7 @@ help:
 	@echo "make test    set up, run the test suite (ARGS=... are handed to pytest)"
 	@echo "make lint    set up, ruff and mypy"
 	@echo "make bench   set up, run the speed and memory benchmarks"
-	@echo "make tabletop-small   make the policy that ships with the package anew (about an hour)"
+	@echo "make tabletop-small   make the policy that ships with the package anew (some 45 minutes)"
 	@echo "make lock    pin the newest versions that setup.py allows (keeps pins that still fit)"
 
 setup:

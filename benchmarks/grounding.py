@@ -7,7 +7,7 @@ where. Each row trains the model of configs/tabletop.py, with one frame, on the 
 all episodes but the last 300, in batches of 48, with a cosine schedule over `--steps`. Printed is
 the mean absolute error of the hand's motion along x and y, in metres, on those 300, with averaged
 weights: told right, and told another episode's instruction. Where the two are alike the policy does
-not listen. See docs/learning.md.
+not listen. The components are those of all the dataset's sentences. See docs/learning.md.
 """
 
 from __future__ import annotations

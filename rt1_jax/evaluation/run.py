@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import tqdm
 
-import rt1_jax
 from rt1_jax.actions import TABLETOP, ActionSpec
 from rt1_jax.evaluation import offline
 from rt1_jax.evaluation.environment import (
@@ -31,6 +30,7 @@ from rt1_jax.evaluation.pool import EnvironmentPool
 from rt1_jax.evaluation.report import write_report
 from rt1_jax.evaluation.results import build_results, write_results
 from rt1_jax.evaluation.rollout import DEFAULT_SLOTS, rollout
+from rt1_jax.policies.load import PRETRAINED
 
 # Far from the seeds that data are generated with.
 DEFAULT_SEED = 1_000_000_000
@@ -142,7 +142,7 @@ def training_rows(checkpoint: str) -> list[dict[str, Any]]:
     from rt1_jax.training.metrics import read_metrics
 
     path = pathlib.Path(checkpoint)
-    shipped = pathlib.Path(rt1_jax.__file__).parent / "pretrained" / checkpoint
+    shipped = PRETRAINED / checkpoint
     for candidate in (path, path.parent.parent, shipped):
         if (candidate / "metrics.jsonl").is_file():
             return read_metrics(candidate)

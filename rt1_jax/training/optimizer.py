@@ -34,8 +34,9 @@ def make_optimizer(config: Any) -> optax.GradientTransformation:
 
     Muon (Jordan 2024; Liu et al. 2025) orthogonalises each matrix' momentum, so that directions
     with a weak gradient move as far as the others. That of the instruction is weak at first: in
-    `docs/learning.md` a small policy learns to listen several times sooner. Vectors (biases,
-    scales) and depthwise kernels, which are no matrices, are left to Adam, and are not decayed.
+    `docs/learning.md` a small policy learns to listen in steps in which it hardly begins with
+    AdamW. Vectors (biases, scales) and depthwise kernels, which are no matrices, are left to Adam
+    then, and are not decayed.
 
     Args:
       config: the `optimizer` section: see `make_schedule`, and clip_norm, b1, b2, weight_decay, and

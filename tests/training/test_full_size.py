@@ -1,4 +1,4 @@
-"""The paper's size really trains: minutes on two cores, so run by `make test ARGS="-m slow"`."""
+"""The paper's size really trains: 43 s on two cores, so run by `make test ARGS="-m slow"`."""
 
 import numpy as np
 import pytest
