@@ -8,47 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal
+
+from rt1_jax.models.json_config import ConfigError, JsonConfig, one_of
 
 Padding = Literal["keras", "same", "symmetric"]
 FeedForward = Literal["linear", "swiglu"]
 DepthwiseLowering = Literal["auto", "grouped", "shifted"]
 
 
-class ConfigError(ValueError):
-    """A model config that cannot be: the message names the field."""
-
-
-def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"model config: {name} must be one of {allowed}, got {value!r}")
-
-
-class _Json:
-    """Strict conversion of nested frozen dataclasses to and from plain JSON values."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The config as plain JSON values; :meth:`from_json` gives an equal config back."""
-        return {
-            field.name: _plain(getattr(self, field.name))
-            for field in dataclasses.fields(self)  # type: ignore[arg-type]
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Reads what :meth:`to_json` wrote.
-
-        Raises:
-          ConfigError: naming a key that is unknown or missing.
-        """
-        return _build(cls, values, cls.__name__)
-
-
 @dataclasses.dataclass(frozen=True)
-class StageConfig(_Json):
+class StageConfig(JsonConfig):
     """A row of EfficientNet's table: ``repeats`` MBConv blocks, the first with ``stride``."""
 
     repeats: int
@@ -60,7 +30,7 @@ class StageConfig(_Json):
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockConfig(_Json):
+class BlockConfig(JsonConfig):
     """One MBConv block with final numbers; see :attr:`EfficientNetConfig.blocks`."""
 
     kernel: int
@@ -89,7 +59,7 @@ B0_STAGES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class EfficientNetConfig(_Json):
+class EfficientNetConfig(JsonConfig):
     """The image backbone.
 
     Attributes:
@@ -130,9 +100,9 @@ class EfficientNetConfig(_Json):
     depthwise: DepthwiseLowering = "auto"
 
     def __post_init__(self) -> None:
-        _one_of("padding", self.padding, ("keras", "same", "symmetric"))
-        _one_of("depthwise", self.depthwise, ("auto", "grouped", "shifted"))
-        _one_of("coordinate_channels", self.coordinate_channels, (0, 2))
+        one_of("padding", self.padding, ("keras", "same", "symmetric"))
+        one_of("depthwise", self.depthwise, ("auto", "grouped", "shifted"))
+        one_of("coordinate_channels", self.coordinate_channels, (0, 2))
         if not self.stages:
             raise ConfigError("EfficientNetConfig.stages: at least one stage is needed")
 
@@ -183,7 +153,7 @@ class EfficientNetConfig(_Json):
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenLearnerConfig(_Json):
+class TokenLearnerConfig(JsonConfig):
     """TokenLearner 1.1 (Ryoo et al. 2021): how many tokens, and the width of its hidden layer."""
 
     tokens: int = 8
@@ -191,7 +161,7 @@ class TokenLearnerConfig(_Json):
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageTokenizerConfig(_Json):
+class ImageTokenizerConfig(JsonConfig):
     """Image and instruction to tokens.
 
     Attributes:
@@ -215,7 +185,7 @@ class ImageTokenizerConfig(_Json):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig(_Json):
+class TransformerConfig(JsonConfig):
     """The decoder-only transformer.
 
     Attributes:
@@ -243,11 +213,11 @@ class TransformerConfig(_Json):
     images_see_past_actions: bool = True
 
     def __post_init__(self) -> None:
-        _one_of("feed_forward", self.feed_forward, ("linear", "swiglu"))
+        one_of("feed_forward", self.feed_forward, ("linear", "swiglu"))
 
 
 @dataclasses.dataclass(frozen=True)
-class RT1Config(_Json):
+class RT1Config(JsonConfig):
     """A whole RT-1.
 
     Attributes:
@@ -270,7 +240,7 @@ class RT1Config(_Json):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        one_of("dtype", self.dtype, ("float32", "bfloat16"))
 
     @property
     def step_tokens(self) -> int:
@@ -317,33 +287,3 @@ def rt1_x_config() -> RT1Config:
         frames=15,
         bins=512,
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Json):
-        return value.to_json()
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _build(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        return _build(next(t for t in typing.get_args(hint) if t is not type(None)), value, where)
-    if origin is tuple:
-        item = typing.get_args(hint)[0]
-        return tuple(_build(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
-    if not (isinstance(hint, type) and issubclass(hint, _Json)):
-        return value
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: expected a mapping, got {type(value).__name__}")
-    hints = typing.get_type_hints(hint)
-    names = [field.name for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
-    if unknown := sorted(set(value) - set(names)):
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {names}")
-    if missing := [name for name in names if name not in value]:
-        raise ConfigError(f"{where}: key {missing[0]!r} is missing")
-    return hint(**{name: _build(hints[name], value[name], f"{where}.{name}") for name in names})
