@@ -39,7 +39,7 @@ class JsonConfig:
         """Reads what :meth:`to_json` wrote.
 
         Raises:
-          ConfigError: naming a key that is unknown, or missing and not :func:`newer` than the config.
+          ConfigError: naming a key that is unknown, or missing and not :func:`newer`.
         """
         return _build(cls, values, cls.__name__)
 
