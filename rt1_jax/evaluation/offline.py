@@ -25,7 +25,8 @@ DEFINITIONS = {
     "totals over tokens weigh the tokens equally. No window is counted twice.",
     "token_accuracy": "Share of steps at which the most probable token is the recorded one.",
     "majority_accuracy": "What always giving the dataset's most common token would score.",
-    "cross_entropy": "Mean of −ln p(recorded token), in nats per token.",
+    "cross_entropy": "Mean of −ln p(recorded token), in nats per token; none where a policy "
+    "regresses its actions. Its tokens are then those of the actions that it gives.",
     "mean_absolute_error": "|action of the most probable token − recorded action|, per element, "
     "in the field's own unit; recorded actions beyond the bounds are not clipped first.",
 }
@@ -45,7 +46,7 @@ class PredictingPolicy(Protocol):
     def step_with_logits(
         self, state: Any, images: np.ndarray, embeddings: np.ndarray
     ) -> tuple[Any, Mapping[str, Any], Any]:
-        """The next state, {field: [b, size]}, logits [b, action_tokens, bins]."""
+        """The next state, {field: [b, size]}, logits [b, action_tokens, bins] (or [b, outputs])."""
 
 
 class EpisodeSource(Protocol):
@@ -167,15 +168,18 @@ class _Predictions:
     def add(
         self,
         spec: ActionSpec,
-        logits: np.ndarray,  # [action_tokens, bins]
+        outputs: np.ndarray,  # logits [action_tokens, bins], or [outputs] where regressed
         predicted: Mapping[str, np.ndarray],
         recorded: Mapping[str, np.ndarray],
     ) -> None:
         target = spec.tokenize(recorded)
-        log_p = log_softmax(logits, axis=-1)
         self._target.append(target)
-        self._predicted.append(logits.argmax(-1))
-        self._nll.append(-np.take_along_axis(log_p, target[:, None], axis=-1)[:, 0])
+        if outputs.ndim == 2:
+            log_p = log_softmax(outputs, axis=-1)
+            self._predicted.append(outputs.argmax(-1))
+            self._nll.append(-np.take_along_axis(log_p, target[:, None], axis=-1)[:, 0])
+        else:
+            self._predicted.append(spec.tokenize(predicted))
         self._errors.append(
             {
                 field.name: np.abs(predicted[field.name] - recorded[field.name])
@@ -185,7 +189,8 @@ class _Predictions:
         )
 
     def summary(self, spec: ActionSpec) -> dict[str, Any]:
-        target, nll = np.stack(self._target), np.stack(self._nll)  # [steps, action_tokens]
+        target = np.stack(self._target)  # [steps, action_tokens]
+        nll = np.stack(self._nll) if self._nll else None  # likewise
         right = np.stack(self._predicted) == target
         majority = [np.bincount(column).max() / len(column) for column in target.T]
         fields = {}
@@ -201,12 +206,14 @@ class _Predictions:
             "token_accuracy": float(right.mean()),
             "majority_accuracy": float(np.mean(majority)),
             "all_tokens_right": float(right.all(-1).mean()),
-            "cross_entropy": float(nll.mean(dtype=np.float64)),
+            "cross_entropy": None if nll is None else float(nll.mean(dtype=np.float64)),
             "tokens": {
                 name: {
                     "accuracy": float(right[:, i].mean()),
                     "majority_accuracy": float(majority[i]),
-                    "cross_entropy": float(nll[:, i].mean(dtype=np.float64)),
+                    "cross_entropy": (
+                        None if nll is None else float(nll[:, i].mean(dtype=np.float64))
+                    ),
                 }
                 for i, name in enumerate(spec.token_names)
             },

@@ -39,14 +39,14 @@ def _success(summary: dict[str, Any]) -> str:
 def _offline(numbers: dict[str, Any]) -> str:
     rows = [["token", "accuracy", "majority", "cross-entropy"]]
     for name, n in numbers["tokens"].items():
-        entropy = f"{n['cross_entropy']:.3f}"
+        entropy = _nats(n["cross_entropy"])
         rows.append([name, _percent(n["accuracy"]), _percent(n["majority_accuracy"]), entropy])
     rows.append(
         [
             "mean",
             _percent(numbers["token_accuracy"]),
             _percent(numbers["majority_accuracy"]),
-            f"{numbers['cross_entropy']:.3f}",
+            _nats(numbers["cross_entropy"]),
         ]
     )
     errors = [["field", "mean absolute error", "unit"]]
@@ -66,6 +66,10 @@ def _rate(numbers: dict[str, Any]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f}%"
+
+
+def _nats(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _align(rows: list[list[str]]) -> str:

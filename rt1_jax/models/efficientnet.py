@@ -15,11 +15,13 @@ from rt1_jax.models.film import FiLM
 class EfficientNet(nn.Module):
     """Normalised images and instruction embeddings to a feature map.
 
-    Block b's parameters are ``block_<b>``, those of the FiLM layer after it ``film_<b>``.
+    Block b's parameters are ``block_<b>``, those of the FiLM layer after it ``film_<b>``; with
+    ``film=False`` there is none, and the embeddings are not looked at.
     """
 
     config: EfficientNetConfig
     dtype: jnp.dtype = jnp.float32
+    film: bool = True
 
     @nn.compact
     def __call__(self, images: jax.Array, embeddings: jax.Array, train: bool = False) -> jax.Array:
@@ -37,7 +39,8 @@ class EfficientNet(nn.Module):
         x = nn.swish(batch_norm(config, self.dtype, "stem_bn")(x, train))
         for index, block in enumerate(config.blocks):
             x = MBConv(config, block, self.dtype, name=f"block_{index:02d}")(x, train)
-            x = FiLM(self.dtype, name=f"film_{index:02d}")(x, embeddings)
+            if self.film:
+                x = FiLM(self.dtype, name=f"film_{index:02d}")(x, embeddings)
         if config.head_filters:
             filters = config.scaled(config.head_filters)
             x = PointwiseConv(filters, dtype=self.dtype, name="head_conv")(x)

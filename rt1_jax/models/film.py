@@ -11,10 +11,12 @@ class FiLM(nn.Module):
     """``(1 + multiply) * x + add``, both linear in the instruction's embedding.
 
     Both projections start at zero, so that a pretrained backbone is unchanged at first
-    (Brohan et al. 2022, section 5.1).
+    (Brohan et al. 2022, section 5.1). With ``residual=False`` it is ``multiply * x + add``, as Perez
+    et al. have it, starting at random.
     """
 
     dtype: jnp.dtype = jnp.float32
+    residual: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, embeddings: jax.Array) -> jax.Array:
@@ -25,12 +27,13 @@ class FiLM(nn.Module):
         """
         n, height, width, channels = x.shape
         m = embeddings.shape[0]
-        zeros = nn.initializers.zeros
+        init = nn.initializers.zeros if self.residual else nn.linear.default_kernel_init
 
         def project(name: str) -> jax.Array:
-            dense = nn.Dense(channels, kernel_init=zeros, dtype=self.dtype, name=name)
+            dense = nn.Dense(channels, kernel_init=init, dtype=self.dtype, name=name)
             return dense(embeddings)[:, None, None, :]  # [m, 1, 1, c]
 
         add, multiply = project("add"), project("multiply")
         grouped = x.reshape(m, n // m * height, width, channels)
-        return ((1 + multiply) * grouped + add).reshape(x.shape)
+        scale = 1 + multiply if self.residual else multiply
+        return (scale * grouped + add).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Image and instruction to tokens: FiLM-EfficientNet, 1x1 convolution, FiLM, TokenLearner."""
+"""Image and instruction to tokens: backbone, 1x1 convolution, FiLM, TokenLearner."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rt1_jax.models.config import ImageTokenizerConfig
 from rt1_jax.models.convolution import PointwiseConv
 from rt1_jax.models.efficientnet import EfficientNet
 from rt1_jax.models.film import FiLM
+from rt1_jax.models.resnet import ResNet
 from rt1_jax.models.token_learner import TokenLearner
 
 
@@ -22,30 +23,47 @@ class ImageTokenizer(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        self.efficientnet = EfficientNet(config.efficientnet, self.dtype)
-        self.projection = PointwiseConv(config.token_size, dtype=self.dtype)
-        self.film = FiLM(self.dtype)
+        if config.resnet is not None:
+            self.resnet = ResNet(config.resnet, self.dtype)
+        else:
+            film = config.language == "film"
+            self.efficientnet = EfficientNet(config.efficientnet, self.dtype, film)
+        if config.projection:
+            self.projection = PointwiseConv(config.token_size, dtype=self.dtype)
+        if config.language in ("film", "film_end"):
+            self.film = FiLM(self.dtype, config.film == "residual")
+        if config.language == "token":
+            self.instruction = nn.Dense(config.token_size, dtype=self.dtype)
         if config.token_learner is not None:
             self.token_learner = TokenLearner(config.token_learner, self.dtype)
 
     def __call__(self, images: jax.Array, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """uint8 ``[n, h, w, 3]`` and ``[m, e]`` (m divides n) to ``[n, tokens, token_size]``."""
-        features = self.features(images, embeddings, train)
-        if self.config.token_learner is None:
-            return features
-        return self.token_learner(features)
+        tokens = self.features(images, embeddings, train)
+        if self.config.token_learner is not None:
+            tokens = self.token_learner(tokens)
+        if self.config.language == "token":
+            instruction = self.instruction(embeddings.astype(self.dtype))[:, None]
+            instruction = jnp.repeat(instruction, len(images) // len(embeddings), axis=0)
+            tokens = jnp.concatenate([instruction, tokens], axis=1)
+        return tokens
 
     def features(self, images: jax.Array, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """What TokenLearner looks at: ``[n, positions, token_size]``."""
-        x = preprocessing.preprocess_images(images, self.config.image_size)
-        coordinates = self.config.efficientnet.coordinate_channels > 0
+        config = self.config
+        x = preprocessing.preprocess_images(images, config.image_size)
+        coordinates = config.efficientnet.coordinate_channels > 0
         if coordinates:
             x = preprocessing.append_coordinates(x)
         embeddings = embeddings.astype(self.dtype)
-        x = self.efficientnet(x.astype(self.dtype), embeddings, train)
+        backbone = self.efficientnet if config.resnet is None else self.resnet
+        x = backbone(x.astype(self.dtype), embeddings, train)
         if coordinates:  # a token's weighted mean then holds the place that it looks at
             x = preprocessing.append_coordinates(x)
-        x = self.film(self.projection(x), embeddings)
+        if config.projection:
+            x = self.projection(x)
+        if config.language in ("film", "film_end"):
+            x = self.film(x, embeddings)
         return x.reshape(x.shape[0], -1, x.shape[-1])
 
     def attention(self, images: jax.Array, embeddings: jax.Array) -> jax.Array:

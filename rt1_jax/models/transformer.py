@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from rt1_jax.models.config import TransformerConfig
 from rt1_jax.models.matrix_product import flat_dot_general
@@ -13,8 +15,19 @@ from rt1_jax.models.matrix_product import flat_dot_general
 _MASKED = -1e9
 
 
+class Cache(flax.struct.PyTreeNode):
+    """What a layer keeps of tokens it has seen.
+
+    Attributes:
+      key, value: ``[b, s, heads, key_dim]``.
+    """
+
+    key: jax.Array
+    value: jax.Array
+
+
 class Transformer(nn.Module):
-    """Embedded tokens through all layers to logits."""
+    """Tokens through all layers to logits."""
 
     config: TransformerConfig
     bins: int
@@ -26,10 +39,13 @@ class Transformer(nn.Module):
         self.token_embedding = nn.Dense(
             config.d_model, dtype=self.dtype, dot_general=flat_dot_general
         )
-        self.position_embedding = PositionEmbedding(self.sequence_length, config.d_model)
+        if config.position_embedding:
+            self.position_embedding = PositionEmbedding(self.sequence_length, config.d_model)
         self.layers = [
             TransformerLayer(config, self.dtype, name=f"layer_{i}") for i in range(config.layers)
         ]
+        if config.final_norm:
+            self.final_norm = layer_norm(self.dtype)
         self.output_tokens = nn.Dense(self.bins, dtype=self.dtype, dot_general=flat_dot_general)
 
     def __call__(
@@ -50,12 +66,82 @@ class Transformer(nn.Module):
         Returns:
           float32 ``[b, r, bins]``.
         """
-        x = self.token_embedding(tokens.astype(self.dtype))
-        x = x + self.position_embedding(x.shape[1]).astype(self.dtype)
+        return self.logits(self.states(tokens, mask, rows, train))
+
+    def logits(self, states: jax.Array) -> jax.Array:
+        """``[..., d]`` to float32 ``[..., bins]``."""
+        return self.output_tokens(states).astype(jnp.float32)
+
+    def states(
+        self,
+        tokens: jax.Array,
+        mask: np.ndarray,
+        rows: np.ndarray | None = None,
+        train: bool = False,
+    ) -> jax.Array:
+        """As :meth:`__call__`, but what the logits are computed from: ``[b, r, d]``."""
+        x = self._embed(tokens, np.arange(tokens.shape[1]))
         for layer in self.layers[:-1]:
             x = layer(x, mask, None, train)
-        x = self.layers[-1](x, mask, rows, train)
-        return self.output_tokens(x).astype(jnp.float32)
+        for layer in self.layers[-1:]:
+            x = layer(x, mask, rows, train)
+        return self._finish(x)
+
+    def prefill(
+        self, tokens: jax.Array, positions: np.ndarray, mask: np.ndarray
+    ) -> tuple[jax.Array, list[Cache]]:
+        """States of all given tokens, and what each layer keeps of them for :meth:`extend`.
+
+        Args:
+          tokens: ``[b, s, token_size]``.
+          positions: their places in the sequence, ``[s]``.
+          mask: bool ``[s, s]``.
+        """
+        x, caches = self._embed(tokens, positions), []
+        for layer in self.layers:
+            caches.append(layer.keep(x))
+            x = layer(x, mask)
+        return self._finish(x), caches
+
+    def extend(
+        self,
+        token: jax.Array,
+        position: jax.Array,
+        caches: list[Cache],
+        place: jax.Array,
+        mask: jax.Array,
+    ) -> tuple[jax.Array, list[Cache]]:
+        """One token more, looking at what is kept; what :meth:`states` gives in its row.
+
+        Args:
+          token: ``[b, token_size]``.
+          position: int ``[b]``, its place in the sequence.
+          caches: a layer's each, with room for the token.
+          place: int ``[]``, where in the caches it is kept.
+          mask: bool ``[b, s]``, what of the caches it looks at, itself included.
+
+        Returns:
+          its state ``[b, d]``, and the caches with it.
+        """
+        x, new = self._embed(token[:, None], position[:, None]), []
+        for layer, cache in zip(self.layers, caches, strict=True):
+            own = layer.keep(x)
+            cache = Cache(
+                lax.dynamic_update_slice_in_dim(cache.key, own.key, place, 1),
+                lax.dynamic_update_slice_in_dim(cache.value, own.value, place, 1),
+            )
+            x = layer.look(x, cache, mask[:, None, None])
+            new.append(cache)
+        return self._finish(x)[:, 0], new
+
+    def _embed(self, tokens: jax.Array, positions: np.ndarray | jax.Array) -> jax.Array:
+        x = self.token_embedding(tokens.astype(self.dtype))
+        if self.config.position_embedding:
+            x = x + self.position_embedding(positions).astype(self.dtype)
+        return x
+
+    def _finish(self, x: jax.Array) -> jax.Array:
+        return self.final_norm(x) if self.config.final_norm else x
 
 
 class PositionEmbedding(nn.Module):
@@ -65,38 +151,61 @@ class PositionEmbedding(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, used: int) -> jax.Array:
-        """The vectors of the first ``used`` positions: float32 ``[used, features]``."""
+    def __call__(self, positions: np.ndarray | jax.Array) -> jax.Array:
+        """The vectors of positions ``[...]``: float32 ``[..., features]``."""
         kernel = self.param(
             "kernel", nn.initializers.glorot_uniform(), (self.length, self.features)
         )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return kernel[:used] + bias
+        return kernel[positions] + bias
 
 
 class TransformerLayer(nn.Module):
-    """Pre-LayerNorm attention and feed-forward, each with a residual connection."""
+    """Attention and feed-forward, each with LayerNorm and a residual connection."""
 
     config: TransformerConfig
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
+    def setup(self) -> None:
+        self.layer_norm_1 = layer_norm(self.dtype)
+        self.attention = Attention(self.config, self.dtype)
+        self.layer_norm_2 = layer_norm(self.dtype)
+        self.feed_forward = FeedForward(self.config, self.dtype)
+        self.dropout = nn.Dropout(self.config.dropout_rate)
+
     def __call__(
-        self, x: jax.Array, mask: np.ndarray, rows: np.ndarray | None, train: bool = False
+        self,
+        x: jax.Array,
+        mask: np.ndarray,
+        rows: np.ndarray | None = None,
+        train: bool = False,
     ) -> jax.Array:
         """``[b, s, d]`` to ``[b, r, d]``: the given rows, or all of them."""
-        config = self.config
-        y = self._layer_norm("layer_norm_1")(x)
+        y = self._before(x)
         queries = y if rows is None else y[:, rows]
         mask = mask if rows is None else mask[rows]
-        attention = Attention(config, self.dtype, name="attention")(queries, y, mask, train)
-        x = (x if rows is None else x[:, rows]) + attention
-        y = self._layer_norm("layer_norm_2")(x)
-        y = FeedForward(config, self.dtype, name="feed_forward")(y)
-        return x + nn.Dropout(config.dropout_rate, deterministic=not train)(y)
+        attention = self.attention(queries, self.attention.keep(y), mask, train)
+        return self._after(x if rows is None else x[:, rows], attention, train)
 
-    def _layer_norm(self, name: str) -> nn.LayerNorm:
-        return nn.LayerNorm(1e-6, dtype=self.dtype, use_fast_variance=False, name=name)
+    def keep(self, x: jax.Array) -> Cache:
+        """What later tokens look at: of ``[b, s, d]``."""
+        return self.attention.keep(self._before(x))
+
+    def look(self, x: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
+        """``[b, r, d]``, looking at what is kept by a mask that broadcasts to [b, heads, r, s]."""
+        return self._after(x, self.attention(self._before(x), cache, mask), False)
+
+    def _before(self, x: jax.Array) -> jax.Array:
+        return self.layer_norm_1(x) if self.config.normalization == "pre" else x
+
+    def _after(self, x: jax.Array, attention: jax.Array, train: bool) -> jax.Array:
+        if self.config.normalization == "post":
+            x = self.layer_norm_1(x + attention)
+            y = self.dropout(self.feed_forward(x), deterministic=not train)
+            return self.layer_norm_2(x + y)
+        x = x + attention
+        y = self.feed_forward(self.layer_norm_2(x))
+        return x + self.dropout(y, deterministic=not train)
 
 
 class Attention(nn.Module):
@@ -105,41 +214,50 @@ class Attention(nn.Module):
     config: TransformerConfig
     dtype: jnp.dtype = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self, queries: jax.Array, inputs: jax.Array, mask: np.ndarray, train: bool = False
-    ) -> jax.Array:
-        """Queries ``[b, r, d]`` over inputs ``[b, s, d]``, mask ``[r, s]``, to ``[b, r, d]``."""
+    def setup(self) -> None:
         config = self.config
 
-        def heads(name: str) -> nn.DenseGeneral:
+        def heads() -> nn.DenseGeneral:
             return nn.DenseGeneral(
                 (config.heads, config.key_dim),
                 kernel_init=nn.initializers.glorot_uniform(),
                 dtype=self.dtype,
                 dot_general=flat_dot_general,
-                name=name,
             )
 
-        query = heads("query")(queries) * (1 / np.sqrt(config.key_dim)).astype(np.float32)
-        query = query.astype(self.dtype)  # [b, r, heads, key_dim]
-        key, value = heads("key")(inputs), heads("value")(inputs)  # [b, s, heads, key_dim]
-        scores = jnp.einsum("brhk,bshk->bhrs", query, key).astype(jnp.float32)
-        weights = nn.softmax(jnp.where(mask, scores, _MASKED), axis=-1).astype(self.dtype)
-        weights = nn.Dropout(config.dropout_rate, deterministic=not train)(weights)
-        mixed = jnp.einsum("bhrs,bshk->brhk", weights, value)
-        return nn.DenseGeneral(
+        self.query, self.key, self.value = heads(), heads(), heads()
+        self.dropout = nn.Dropout(config.dropout_rate)
+        self.out = nn.DenseGeneral(
             config.d_model,
             axis=(-2, -1),
             kernel_init=nn.initializers.glorot_uniform(),
             dtype=self.dtype,
             dot_general=flat_dot_general,
-            name="out",
-        )(mixed)
+        )
+
+    def __call__(
+        self, queries: jax.Array, cache: Cache, mask: np.ndarray | jax.Array, train: bool = False
+    ) -> jax.Array:
+        """Queries ``[b, r, d]`` over s kept tokens to ``[b, r, d]``.
+
+        The mask broadcasts to ``[b, heads, r, s]``. The weights are sown as ``attention`` in the
+        collection ``intermediates``, in that shape.
+        """
+        query = self.query(queries) * (1 / np.sqrt(self.config.key_dim)).astype(np.float32)
+        query = query.astype(self.dtype)  # [b, r, heads, key_dim]
+        scores = jnp.einsum("brhk,bshk->bhrs", query, cache.key).astype(jnp.float32)
+        weights = nn.softmax(jnp.where(mask, scores, _MASKED), axis=-1)
+        self.sow("intermediates", "attention", weights)
+        weights = self.dropout(weights.astype(self.dtype), deterministic=not train)
+        return self.out(jnp.einsum("bhrs,bshk->brhk", weights, cache.value))
+
+    def keep(self, x: jax.Array) -> Cache:
+        """Keys and values of ``[b, s, d]``."""
+        return Cache(self.key(x), self.value(x))
 
 
 class FeedForward(nn.Module):
-    """``[..., d]`` to ``[..., d]``: one matrix (the original has no activation here) or SwiGLU."""
+    """``[..., d]`` to ``[..., d]``; the original has one matrix without an activation."""
 
     config: TransformerConfig
     dtype: jnp.dtype = jnp.float32
@@ -160,5 +278,15 @@ class FeedForward(nn.Module):
 
         if config.feed_forward == "linear":
             return dense(config.d_model, "linear")(x)
+        if config.feed_forward in ("relu", "gelu"):
+            activation = nn.relu if config.feed_forward == "relu" else nn.gelu
+            return dense(config.d_model, "down")(
+                activation(dense(config.feed_forward_size, "up")(x))
+            )
         gate = nn.swish(dense(config.feed_forward_size, "gate")(x))
         return dense(config.d_model, "down")(gate * dense(config.feed_forward_size, "up")(x))
+
+
+def layer_norm(dtype: jnp.dtype) -> nn.LayerNorm:
+    """LayerNorm with the original's epsilon."""
+    return nn.LayerNorm(1e-6, dtype=dtype, use_fast_variance=False)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from rt1_jax.action_values import decode_outputs
 from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.language import SentenceEncoder, load_encoder
@@ -32,10 +33,12 @@ class PolicyState(flax.struct.PyTreeNode):
 
     Attributes:
       tokens: float32 [batch, time, tokens, features], image tokens, oldest first.
+      actions: int32 [batch, time, action_tokens], the actions taken, likewise.
       count: int32 [batch], frames seen since the start of the episode.
     """
 
     tokens: jax.Array
+    actions: jax.Array
     count: jax.Array
 
 
@@ -76,12 +79,16 @@ class Policy:
     def logits(self, images: Any, embeddings: Any) -> jax.Array:
         """Action logits of whole windows, every step predicted from those up to it.
 
+        An autoregressive policy chooses its own actions, the most probable ones, as it would on
+        the robot.
+
         Args:
           images: uint8 [b, t, h, w, 3].
           embeddings: float32 [b, t, d] (or [b, d], one instruction a window).
 
         Returns:
-          float32 [b, t, action_tokens, bins].
+          float32 [b, t, action_tokens, bins]; [b, t, outputs] for a policy that regresses its
+          actions.
         """
         images, embeddings = np.asarray(images), np.asarray(embeddings, np.float32)
         _check_images(images, ndim=5)
@@ -96,17 +103,19 @@ class Policy:
     def initial_state(self, batch_size: int = 1) -> PolicyState:
         """The state before an episode's first frame."""
         config = self.config
-        tokenizer = config.image_tokenizer
-        tokens = jnp.zeros(
-            (batch_size, config.frames, tokenizer.tokens, tokenizer.token_size), jnp.float32
+        lead = (batch_size, config.frames)
+        return PolicyState(
+            jnp.zeros((*lead, *config.frame_shape), jnp.float32),
+            jnp.zeros((*lead, config.action_tokens), jnp.int32),
+            jnp.zeros((batch_size,), jnp.int32),
         )
-        return PolicyState(tokens, jnp.zeros((batch_size,), jnp.int32))
 
     def reset(self, state: PolicyState, mask: Any) -> PolicyState:
         """Starts new episodes for the batch elements where `mask`, bool [batch], is true."""
         fresh = jnp.asarray(mask, bool)
         return PolicyState(
             jnp.where(fresh[:, None, None, None], 0.0, state.tokens),
+            jnp.where(fresh[:, None, None], 0, state.actions),
             jnp.where(fresh, 0, state.count),
         )
 
@@ -129,7 +138,11 @@ class Policy:
     def step_with_logits(
         self, state: PolicyState, images: Any, embeddings: Any
     ) -> tuple[PolicyState, dict[str, jax.Array], jax.Array]:
-        """As `step`, and the logits float32 [b, action_tokens, bins] behind the action."""
+        """As `step`, and what is behind the action: logits float32 [b, action_tokens, bins].
+
+        For a policy that regresses its actions (`config.decoding` is "continuous") it is the
+        numbers that the model gave, float32 [b, outputs].
+        """
         images, embeddings = np.asarray(images), np.asarray(embeddings, np.float32)
         _check_images(images, ndim=4)
         batch = state.count.shape[0]
@@ -171,7 +184,23 @@ def _logits(
     images: jax.Array,
     embeddings: jax.Array,
 ) -> Any:
-    return model.apply(variables, images, _standardize(description, embeddings), train=False)
+    embeddings = _standardize(description, embeddings)
+    config: Any = model.config  # type: ignore[attr-defined]
+    if config.decoding != "autoregressive":
+        return model.apply(variables, images, embeddings, train=False)
+    b, t = images.shape[:2]
+    flat = images.reshape(b * t, *images.shape[2:])
+    encoded: Any = model.apply(
+        variables, flat, embeddings.reshape(-1, embeddings.shape[-1]), method="encode_frames"
+    )
+    tokens = encoded.reshape(b, t, *encoded.shape[1:])
+    actions, logits = jnp.zeros((b, t, config.action_tokens), jnp.int32), []
+    for step in range(t):  # its own earlier actions are what a step may look at
+        position = jnp.full(b, step)
+        chosen, newest = _decode(model, description, variables, tokens, actions, position)
+        actions = actions.at[:, step].set(chosen)
+        logits.append(newest)
+    return jnp.stack(logits, axis=1)
 
 
 def _step(
@@ -186,13 +215,37 @@ def _step(
     new: Any = model.apply(variables, images, embeddings, method="encode_frames")
     frames = state.tokens.shape[1]
     full = state.count >= frames  # [batch]
-    rolled = jnp.roll(state.tokens, -1, axis=1)
-    history = jnp.where(full[:, None, None, None], rolled, state.tokens)
+    tokens, actions = (
+        jnp.where(full.reshape(-1, *(1,) * (x.ndim - 1)), jnp.roll(x, -1, axis=1), x)
+        for x in (state.tokens, state.actions)
+    )
     position = jnp.minimum(state.count, frames - 1)  # [batch]
     here = jax.nn.one_hot(position, frames, dtype=bool)  # [batch, time]
-    tokens = jnp.where(here[..., None, None], new[:, None], history)
-    logits: Any = model.apply(variables, tokens, method="decode_tokens")
-    # [batch, time, action_tokens, bins] -> the newest frame's
-    newest = jnp.take_along_axis(logits, position[:, None, None, None], axis=1)[:, 0]
-    action = description.action_spec.detokenize(newest.argmax(-1).astype(jnp.int32))
-    return PolicyState(tokens, state.count + 1), action, newest
+    tokens = jnp.where(here[..., None, None], new[:, None], tokens)
+    chosen, newest = _decode(model, description, variables, tokens, actions, position)
+    action = chosen if isinstance(chosen, dict) else description.action_spec.detokenize(chosen)
+    if not isinstance(chosen, dict):
+        actions = jnp.where(here[..., None], chosen[:, None], actions)
+    return PolicyState(tokens, actions, state.count + 1), action, newest
+
+
+def _decode(
+    model: nn.Module,
+    description: PolicyDescription,
+    variables: Any,
+    tokens: jax.Array,
+    actions: jax.Array,
+    position: jax.Array,
+) -> tuple[Any, jax.Array]:
+    """What is chosen at `position`: action tokens [b, a] or an action, and what is behind it."""
+    apply: Any = functools.partial(model.apply, variables)
+    decoding = model.config.decoding  # type: ignore[attr-defined]
+    if decoding == "autoregressive":
+        return apply(tokens, position, actions, method="decode_actions")
+    outputs = apply(tokens, method="decode_tokens")
+    # [batch, time, ...] -> the newest frame's
+    index = position.reshape(-1, *(1,) * (outputs.ndim - 1))
+    newest = jnp.take_along_axis(outputs, index, axis=1)[:, 0]
+    if decoding == "continuous":
+        return decode_outputs(newest, description.action_spec), newest
+    return newest.argmax(-1).astype(jnp.int32), newest

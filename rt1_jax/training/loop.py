@@ -19,7 +19,7 @@ from rt1_jax.models import registry
 from rt1_jax.training.metrics import MetricsWriter
 from rt1_jax.training.optimizer import make_optimizer, make_schedule
 from rt1_jax.training.state import TrainState
-from rt1_jax.training.step import Batch, make_eval_step, make_train_step
+from rt1_jax.training.step import Batch, given_actions, make_eval_step, make_train_step
 from rt1_jax.training.workdir import checkpoint_path, claim_workdir, drop_old_checkpoints
 
 
@@ -173,7 +173,12 @@ def init_state(model: Any, optimizer: Any, store: StepStore, config: Any, seed: 
     def init(key: jax.Array) -> TrainState:
         images = np.zeros((1, config.frames, *store.image_size, 3), np.uint8)
         embeddings = np.zeros((1, config.embedding_size), np.float32)
-        return TrainState.create(model.init(key, images, embeddings), optimizer)
+        actions = {
+            field.name: np.zeros((1, config.frames, field.size), np.float32)
+            for field in store.action_spec.fields
+        }
+        given = given_actions(model, actions, store.action_spec)
+        return TrainState.create(model.init(key, images, embeddings, **given), optimizer)
 
     return jax.jit(init)(jax.random.key(seed))
 

@@ -78,17 +78,37 @@ def action_loss(
         ]
         objective = token_cross_entropy(logits, tokens, jnp.asarray(widths))
     weight = mask / jnp.maximum(mask.sum(), 1.0)  # [batch, time], sums to one
-    predicted = logits.argmax(-1).astype(jnp.int32)
     per_token = jnp.einsum("bta,bt->a", cross_entropy, weight)
-    correct = jnp.einsum("bta,bt->a", (predicted == tokens).astype(jnp.float32), weight)
-    error = jnp.einsum("bta,bt->a", _absolute_error(predicted, actions, spec), weight)
     loss = jnp.einsum("bta,bt->a", objective, weight).mean()
-    metrics: dict[str, Any] = {"loss": per_token.mean(), "token_accuracy": correct.mean()}
+    metrics: dict[str, Any] = {"loss": per_token.mean()}
+    metrics |= token_metrics(logits.argmax(-1).astype(jnp.int32), actions, weight, spec)
+    for i, name in enumerate(spec.token_names):
+        metrics[f"cross_entropy/{name}"] = per_token[i]
+    return loss, metrics
+
+
+def token_metrics(
+    predicted: jax.Array, actions: dict[str, jax.Array], weight: jax.Array, spec: ActionSpec
+) -> dict[str, Any]:
+    """How well predicted tokens fit recorded actions.
+
+    Args:
+      predicted: int32 [batch, time, action_tokens].
+      actions: {field: [batch, time, size]}.
+      weight: float32 [batch, time], summing to one.
+      spec: what the actions mean.
+
+    Returns:
+      {"token_accuracy", "accuracy/DIM", "error/DIM"}, see `action_loss`.
+    """
+    right = (predicted == spec.tokenize(actions)).astype(jnp.float32)
+    correct = jnp.einsum("bta,bt->a", right, weight)
+    error = jnp.einsum("bta,bt->a", _absolute_error(predicted, actions, spec), weight)
+    metrics: dict[str, Any] = {"token_accuracy": correct.mean()}
     for i, name in enumerate(spec.token_names):
         metrics[f"accuracy/{name}"] = correct[i]
-        metrics[f"cross_entropy/{name}"] = per_token[i]
         metrics[f"error/{name}"] = error[i]
-    return loss, metrics
+    return metrics
 
 
 def _absolute_error(

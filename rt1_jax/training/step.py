@@ -12,6 +12,7 @@ from flax import linen as nn
 from rt1_jax.actions import ActionSpec
 from rt1_jax.data.augmentation import random_shift
 from rt1_jax.language import EmbeddingStatistics
+from rt1_jax.training.continuous_loss import continuous_action_loss
 from rt1_jax.training.loss import action_loss
 from rt1_jax.training.state import TrainState
 
@@ -32,7 +33,7 @@ def make_train_step(
     """Builds `step(state, batch, key) -> (state, metrics)`.
 
     Args:
-      model: as `RT1`: images uint8 [b, t, h, w, 3], embeddings [b, d] -> logits [b, t, a, bins].
+      model: one of `rt1_jax.models.registry`; its `config.decoding` says what it is trained for.
       spec: tokenises the batch's actions.
       optimizer: see `make_optimizer`.
       statistics: standardise the embeddings, or None to leave them as they are.
@@ -50,16 +51,17 @@ def make_train_step(
         images = random_shift(shift_key, batch["images"], max_shift)
 
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
-            logits, updates = apply(
+            outputs, updates = apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 _standardize(batch["embedding"], statistics),
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"stochastic_depth": depth_key, "dropout": dropout_key},
+                **given_actions(model, batch["actions"], spec),
             )
-            loss, metrics = action_loss(logits, batch["actions"], batch["mask"], spec, smoothing)
-            return loss, (metrics, updates["batch_stats"])
+            loss, metrics = _loss(model, outputs, batch, spec, smoothing)
+            return loss, (metrics, updates.get("batch_stats", {}))
 
         grads, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
         metrics["gradient_norm"] = optax.global_norm(grads)
@@ -75,11 +77,32 @@ def make_eval_step(
 
     def step(variables: Any, batch: Batch) -> Metrics:
         embeddings = _standardize(batch["embedding"], statistics)
-        logits: Any = model.apply(variables, batch["images"], embeddings, train=False)
-        return action_loss(logits, batch["actions"], batch["mask"], spec)[1]
+        outputs: Any = model.apply(
+            variables,
+            batch["images"],
+            embeddings,
+            train=False,
+            **given_actions(model, batch["actions"], spec),
+        )
+        return _loss(model, outputs, batch, spec)[1]
 
     return step
 
 
 def _standardize(embeddings: jax.Array, statistics: EmbeddingStatistics | None) -> jax.Array:
     return embeddings if statistics is None else statistics.apply(embeddings)
+
+
+def given_actions(model: Any, actions: dict[str, Any], spec: ActionSpec) -> dict[str, Any]:
+    """What an autoregressive model is given beside images and embedding: the tokens taken."""
+    if model.config.decoding != "autoregressive":
+        return {}
+    return {"action_tokens": spec.tokenize(actions)}
+
+
+def _loss(
+    model: Any, outputs: jax.Array, batch: Batch, spec: ActionSpec, smoothing: float = 0.0
+) -> tuple[jax.Array, Metrics]:
+    if model.config.decoding == "continuous":
+        return continuous_action_loss(outputs, batch["actions"], batch["mask"], spec)
+    return action_loss(outputs, batch["actions"], batch["mask"], spec, smoothing)
