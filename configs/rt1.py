@@ -18,10 +18,13 @@ def get_config() -> ConfigDict:
     config.seed = 0
     config.architecture = "rt1"
     config.model = ConfigDict(rt1_config().to_json())
+    config.backbone_weights = ""  # a file with ImageNet weights
 
     config.data = ConfigDict()
     config.data.directory = "data/fractal"
     config.data.validation_episodes = 500
+    config.data.episodes = 0  # all
+    config.data.tasks = 1.0  # share of the tasks
     config.data.embedding_components = 0  # the encoder's own embedding
     config.data.travel_repeats = 1  # every window once an epoch
     config.data.max_shift = (20, 50)  # pixels (y, x) of 256 x 320, as the original

@@ -24,10 +24,13 @@ def get_config() -> ConfigDict:
     config.seed = 0
     config.architecture = "rt1"
     config.model = ConfigDict(model().to_json())
+    config.backbone_weights = ""  # a file with ImageNet weights
 
     config.data = ConfigDict()
     config.data.directory = "data/tabletop"
     config.data.validation_episodes = 100
+    config.data.episodes = 0  # all
+    config.data.tasks = 1.0  # share of the tasks
     config.data.embedding_components = 24  # model().embedding_size
     config.data.travel_repeats = 3  # a third of the windows becomes three fifths
     config.data.max_shift = (3, 3)  # pixels (y, x) of 64

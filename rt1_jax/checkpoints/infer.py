@@ -136,13 +136,12 @@ def infer_rt1_x_config(shapes: Shapes, what: str) -> RT1Config:
         what,
     )
     learner = f"{tokenizer}/TokenLearnerModuleV11_0/token_masking/Dense_1/kernel"
+    hidden, tokens = find(learner, 2) if learner in shapes else (0, 0)
     image_tokenizer = dataclasses.replace(
         base.image_tokenizer,
         efficientnet=efficientnet,
         token_size=find(f"{tokenizer}/Conv_0/kernel", 4)[-1],
-        token_learner=TokenLearnerConfig(*reversed(find(learner, 2)))
-        if learner in shapes
-        else None,
+        token_learner=TokenLearnerConfig(tokens, hidden) if tokens else None,
     )
     block = f"{transformer}/TransformerBlock_0"
     width, heads, key_dim = find(f"{block}/MultiHeadDotProductAttention_0/query/kernel", 3)

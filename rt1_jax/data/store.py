@@ -201,8 +201,12 @@ class StepStore:
         actions = {name: value[start:stop] for name, value in kept.actions.items()}
         return Episode(kept.images[start:stop], actions, kept.instruction)
 
-    def select(self, episodes: slice) -> StepStore:
-        """A part of the dataset's episodes, sharing nothing but the files with this one."""
+    def select(self, episodes: slice | np.ndarray) -> StepStore:
+        """A part of the dataset's episodes, sharing nothing but the files with this one.
+
+        Args:
+          episodes: a slice, or their numbers, int64 [n].
+        """
         return dataclasses.replace(
             self,
             lengths=self.lengths[episodes],

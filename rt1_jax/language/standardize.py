@@ -46,6 +46,8 @@ class EmbeddingStatistics:
         instructions: Sequence[str],
         components: int,
         counts: np.ndarray | None = None,
+        *,
+        pad: bool = False,
     ) -> EmbeddingStatistics:
         """Statistics of the training instructions.
 
@@ -54,9 +56,10 @@ class EmbeddingStatistics:
           instructions: the n distinct sentences.
           components: how many numbers the model is given.
           counts: [n], how often each was given; once if None.
+          pad: where the words vary in fewer ways, leave the other components zero.
 
         Raises:
-          ValueError: the instructions' words vary in fewer than `components` ways.
+          ValueError: the instructions' words vary in fewer than `components` ways, without `pad`.
         """
         n = len(instructions)
         if embeddings.ndim != 2 or len(embeddings) != n or n == 0:
@@ -77,20 +80,22 @@ class EmbeddingStatistics:
         readout = np.linalg.solve(gram + ridge, scaled.T @ (weights * words))  # [dimensions, words]
         variances, directions = np.linalg.eigh(readout.T @ gram @ readout)
         varying = int((variances > 1e-6 * max(variances.max(initial=0.0), 1e-6)).sum())
-        if varying < components:
+        if varying < components and not pad:
             raise ValueError(
                 f"the words of {n} instructions vary in {varying} ways, which is fewer than "
                 f"{components} embedding components; lower data.embedding_components (and "
                 "model.embedding_size with it)"
             )
-        variances, directions = variances[::-1][:components], directions[:, ::-1][:, :components]
+        kept = min(varying, components)
+        variances, directions = variances[::-1][:kept], directions[:, ::-1][:, :kept]
         projection = readout @ directions  # [dimensions, components]
         # The sign of an eigenvector is arbitrary: its largest entry is made positive.
         largest = np.take_along_axis(projection, np.abs(projection).argmax(0)[None], axis=0)
         # Component i then has variance variances[i] ** 0.5; their sum is the squared length.
         gain = np.sign(largest) * variances**-0.25
         gain *= _LENGTH / np.sqrt((variances**0.5).sum())
-        return cls(*(a.astype(np.float32) for a in (mean, std, projection * gain)))
+        projection = np.pad(projection * gain, ((0, 0), (0, components - kept)))
+        return cls(*(a.astype(np.float32) for a in (mean, std, projection)))
 
     def apply(self, embeddings: ArrayLike) -> Any:
         """[..., dimensions] -> [..., components]."""

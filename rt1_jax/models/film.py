@@ -11,8 +11,8 @@ class FiLM(nn.Module):
     """``(1 + multiply) * x + add``, both linear in the instruction's embedding.
 
     Both projections start at zero, so that a pretrained backbone is unchanged at first
-    (Brohan et al. 2022, section 5.1). With ``residual=False`` it is ``multiply * x + add``, as Perez
-    et al. have it, starting at random.
+    (Brohan et al. 2022, section 5.1). With ``residual=False`` it is ``multiply * x + add``, as
+    Perez et al. have it, starting at random.
     """
 
     dtype: jnp.dtype = jnp.float32

@@ -13,6 +13,7 @@ from rt1_jax.models.config import (
     rt1_x_config,
 )
 from rt1_jax.models.image_tokenizer import ImageTokenizer
+from rt1_jax.models.inputs import check_frames
 from rt1_jax.models.sequence import SequenceModel
 
 __all__ = [
@@ -52,27 +53,10 @@ class RT1(SequenceModel):
         Raises:
           ValueError: an input of another shape or dtype.
         """
-        self._check_frames(images, embeddings)
+        check_frames("RT1", images, embeddings, self.config.embedding_size)
         return self.image_tokenizer(images, embeddings, train)
 
     def token_attention(self, images: jax.Array, embeddings: jax.Array) -> jax.Array:
         """Where TokenLearner looks, ``[n, tokens, positions]``; inputs as :meth:`encode_frames`."""
-        self._check_frames(images, embeddings)
+        check_frames("RT1", images, embeddings, self.config.embedding_size)
         return self.image_tokenizer.attention(images, embeddings)
-
-    def _check_frames(self, images: jax.Array, embeddings: jax.Array) -> None:
-        if images.dtype != jnp.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(
-                f"RT1: expected uint8 images [n, h, w, 3], got {images.dtype} {images.shape}"
-            )
-        size = self.config.embedding_size
-        if (
-            embeddings.ndim != 2
-            or embeddings.shape[1] != size
-            or embeddings.shape[0] == 0
-            or images.shape[0] % embeddings.shape[0]
-        ):
-            raise ValueError(
-                f"RT1: expected embeddings [m, {size}] with m a divisor of {images.shape[0]} "
-                f"images, got {embeddings.shape}"
-            )

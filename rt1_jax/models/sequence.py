@@ -11,7 +11,8 @@ import numpy as np
 from jax import lax
 
 from rt1_jax.models.attention_mask import attention_mask
-from rt1_jax.models.transformer import Cache, Transformer
+from rt1_jax.models.inputs import check_history
+from rt1_jax.models.transformer import Transformer
 
 
 class SequenceModel(nn.Module):
@@ -20,7 +21,8 @@ class SequenceModel(nn.Module):
     A subclass says how a frame becomes tokens, in :meth:`encode_frames`, and calls
     :meth:`setup_decoder` in its ``setup``. Its config has the attributes of ``RT1Config``:
     ``transformer``, ``frames``, ``frame_shape``, ``slots``, ``step_tokens``, ``sequence_length``,
-    ``action_tokens``, ``bins``, ``decoding``, ``readout``, ``outputs``, ``past_actions``, ``dtype``.
+    ``action_tokens``, ``bins``, ``decoding``, ``readout``, ``outputs``, ``past_actions`` and
+    ``dtype``.
 
     Variables are in two collections: ``params``, and ``batch_stats`` with the running statistics
     of batch normalisation, which is to be mutable while training. With ``train=True`` it draws
@@ -70,11 +72,7 @@ class SequenceModel(nn.Module):
         Raises:
           ValueError: an input of another shape or dtype.
         """
-        if images.ndim != 5 or embeddings.shape[:-1] not in (images.shape[:1], images.shape[:2]):
-            raise ValueError(
-                f"{type(self).__name__}: expected images [b, t, h, w, 3] with embeddings [b, t, e] "
-                f"or [b, e], got images {images.shape} and embeddings {embeddings.shape}"
-            )
+        check_history(type(self).__name__, images, embeddings)
         b, t = images.shape[:2]
         tokens = self.encode_frames(
             images.reshape(b * t, *images.shape[2:]),
@@ -143,7 +141,7 @@ class SequenceModel(nn.Module):
           int32 ``[b, action_tokens]`` and float32 logits ``[b, action_tokens, bins]``.
         """
         config = self.config
-        b, t, n, _ = self._check_tokens(image_tokens)
+        b, _, n, _ = self._check_tokens(image_tokens)
         if config.decoding != "autoregressive":
             raise ValueError(f"decode_actions: decoding is {config.decoding!r}")
         count = config.action_tokens
@@ -166,9 +164,7 @@ class SequenceModel(nn.Module):
             logits: Any = transformer.apply(variables, state, method="logits")
             return logits.argmax(-1).astype(jnp.int32), logits
 
-        def next_token(
-            carry: tuple[jax.Array, list[Cache]], k: jax.Array
-        ) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        def next_token(carry: Any, k: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             state, caches = carry
             token, logits = choose(state)
             own = jnp.broadcast_to(jnp.arange(count) <= k, (b, count))

@@ -178,14 +178,14 @@ def _standardize(description: PolicyDescription, embeddings: jax.Array) -> jax.A
 
 
 def _logits(
-    model: nn.Module,
+    model: Any,
     description: PolicyDescription,
     variables: Any,
     images: jax.Array,
     embeddings: jax.Array,
 ) -> Any:
     embeddings = _standardize(description, embeddings)
-    config: Any = model.config  # type: ignore[attr-defined]
+    config: Any = model.config
     if config.decoding != "autoregressive":
         return model.apply(variables, images, embeddings, train=False)
     b, t = images.shape[:2]
@@ -204,7 +204,7 @@ def _logits(
 
 
 def _step(
-    model: nn.Module,
+    model: Any,
     description: PolicyDescription,
     variables: Any,
     state: PolicyState,
@@ -230,7 +230,7 @@ def _step(
 
 
 def _decode(
-    model: nn.Module,
+    model: Any,
     description: PolicyDescription,
     variables: Any,
     tokens: jax.Array,
@@ -239,7 +239,7 @@ def _decode(
 ) -> tuple[Any, jax.Array]:
     """What is chosen at `position`: action tokens [b, a] or an action, and what is behind it."""
     apply: Any = functools.partial(model.apply, variables)
-    decoding = model.config.decoding  # type: ignore[attr-defined]
+    decoding = model.config.decoding
     if decoding == "autoregressive":
         return apply(tokens, position, actions, method="decode_actions")
     outputs = apply(tokens, method="decode_tokens")

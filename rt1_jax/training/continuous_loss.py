@@ -46,7 +46,7 @@ def continuous_action_loss(
         else:
             # Divided by delta: about as large as a log loss where the error is that large.
             target = normalize(actions, field)
-            loss = optax.huber_loss(raw, target, HUBER_DELTA) / HUBER_DELTA
+            loss = optax.huber_loss(raw, target, delta=HUBER_DELTA) / HUBER_DELTA
         losses.append(loss)
     per_number = jnp.concatenate(losses, axis=-1)  # [batch, time, tokens]
     objective = jnp.einsum("bta,bt->a", per_number, weight).mean()

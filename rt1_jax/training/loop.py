@@ -12,12 +12,13 @@ import tqdm
 
 from rt1_jax.checkpoints import native
 from rt1_jax.data.loader import WindowSource, make_loader
-from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
+from rt1_jax.data.subset import choose_episodes, split_validation
 from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models import registry
 from rt1_jax.training.metrics import MetricsWriter
 from rt1_jax.training.optimizer import make_optimizer, make_schedule
+from rt1_jax.training.pretrained import read_backbone, with_backbone
 from rt1_jax.training.state import TrainState
 from rt1_jax.training.step import Batch, given_actions, make_eval_step, make_train_step
 from rt1_jax.training.workdir import checkpoint_path, claim_workdir, drop_old_checkpoints
@@ -47,8 +48,23 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
 
     # ---- Data: training windows, and a few episodes held out for validation.
     store = StepStore.open(config.data.directory, cache_bytes=config.loader.cache_bytes)
-    training_part, validation_part = _split(store, config.data.validation_episodes)
-    model = registry.build(config.architecture, config.model.to_dict())
+    training_part, validation_part = split_validation(store, config.data.validation_episodes)
+    less = config.data.episodes > 0 or config.data.tasks < 1
+    if less:
+        chosen = choose_episodes(
+            store,
+            config.data.validation_episodes,
+            episodes=config.data.episodes,
+            tasks=config.data.tasks,
+            seed=config.seed,
+        )
+        training_part = store.select(chosen)
+    model_config = config.model.to_dict()
+    if config.backbone_weights:
+        backbone, model_config = read_backbone(
+            config.backbone_weights, config.architecture, model_config
+        )
+    model = registry.build(config.architecture, model_config)
     frames = config.model.frames
     stream = make_loader(
         training_part,
@@ -72,20 +88,27 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     if components:
         told, counts = np.unique(training_part.instruction_ids, return_counts=True)
         sentences = [store.instructions[row] for row in told]
-        statistics = EmbeddingStatistics.of(store.embeddings[told], sentences, components, counts)
+        # Little data has few words: the components that there are not are zeros then.
+        statistics = EmbeddingStatistics.of(
+            store.embeddings[told], sentences, components, counts, pad=less
+        )
 
     # ---- State: made on the device, or the newest checkpoint's.
     optimizer = make_optimizer(config.optimizer)
     state = init_state(model, optimizer, store, config.model, config.seed)
     steps_before = native.list_checkpoints(root)
+    if config.backbone_weights and not steps_before:
+        state = with_backbone(state, model_config, backbone)
     if steps_before:
         state, position = native.load_training(checkpoint_path(root, steps_before[-1]), state)
         batches.set_state(position)
     first_step = int(state.step)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if progress:
-        print(f"{config.name}: {parameters:,} parameters, {len(store):,} episodes", flush=True)
-    description = _describe(config, store, statistics)
+        print(
+            f"{config.name}: {parameters:,} parameters, {len(training_part):,} episodes", flush=True
+        )
+    description = _describe(config, model_config, store, statistics, len(training_part))
 
     # ---- The steps, compiled once.
     train_step = jax.jit(
@@ -183,19 +206,6 @@ def init_state(model: Any, optimizer: Any, store: StepStore, config: Any, seed: 
     return jax.jit(init)(jax.random.key(seed))
 
 
-def _split(store: StepStore, validation_episodes: int) -> tuple[StepStore, StepStore | None]:
-    """The last episodes are held out; the dataset's order is random already."""
-    if validation_episodes >= len(store):
-        raise DatasetError(
-            f"data.validation_episodes is {validation_episodes}, but {store.directory} has only "
-            f"{len(store)} episodes"
-        )
-    if validation_episodes == 0:
-        return store, None
-    cut = len(store) - validation_episodes
-    return store.select(slice(0, cut)), store.select(slice(cut, None))
-
-
 def _mean_metrics(
     eval_step: Any, variables: Any, store: StepStore | None, config: Any
 ) -> dict[str, float]:
@@ -231,11 +241,15 @@ def _check_finite(step: int, metrics: dict[str, float], state: TrainState, root:
 
 
 def _describe(
-    config: Any, store: StepStore, statistics: EmbeddingStatistics | None
+    config: Any,
+    model: dict[str, Any],
+    store: StepStore,
+    statistics: EmbeddingStatistics | None,
+    episodes: int,
 ) -> native.PolicyDescription:
     return native.PolicyDescription(
         architecture=config.architecture,
-        model=config.model.to_dict(),
+        model=model,
         action_spec=store.action_spec,
         encoder=store.encoder,
         embedding_statistics=statistics,
@@ -246,7 +260,7 @@ def _describe(
             "run": config.name,
             "seed": config.seed,
             "data": store.description["source"],
-            "episodes": len(store),
+            "episodes": episodes,
             "training_steps": config.optimizer.steps,
             "batch_size": config.batch_size,
         },

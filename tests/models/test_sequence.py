@@ -82,7 +82,10 @@ def test_logits_depend_on_earlier_tokens_and_on_no_later_one(autoregressive):
     def logits(table):
         changed = {**params, "action_embedding": {"embedding": table}}
         return RT1(wide).apply(
-            {**variables, "params": changed}, tokens[:1], method="decode_tokens", action_tokens=order
+            {**variables, "params": changed},
+            tokens[:1],
+            method="decode_tokens",
+            action_tokens=order,
         )[0]
 
     gradient = jax.jit(jax.jacrev(lambda t: logits(t).sum(-1).reshape(-1)))(table)

@@ -121,9 +121,12 @@ def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
             "seed": 0,
             "architecture": "rt1",
             "model": small_model(embedding_size=1).to_json(),
+            "backbone_weights": "",
             "data": {
                 "directory": str(data),
                 "validation_episodes": 1,
+                "episodes": 0,
+                "tasks": 1.0,
                 "embedding_components": 1,
                 "travel_repeats": 2,
                 "max_shift": (1, 1),
