@@ -126,6 +126,7 @@ class Attention(nn.Module):
         key, value = heads("key")(inputs), heads("value")(inputs)  # [b, s, heads, key_dim]
         scores = jnp.einsum("brhk,bshk->bhrs", query, key).astype(jnp.float32)
         weights = nn.softmax(jnp.where(mask, scores, _MASKED), axis=-1).astype(self.dtype)
+        self.sow("intermediates", "attention", weights)  # [b, heads, r, s], kept where asked for
         weights = nn.Dropout(config.dropout_rate, deterministic=not train)(weights)
         mixed = jnp.einsum("bhrs,bshk->brhk", weights, value)
         return nn.DenseGeneral(
