@@ -1,1 +1,1 @@
-"""Experiments on trained policies, each a command: what the tokens look at, and the paper's ablations."""
+"""Experiments on trained policies, each a command: token maps, and the paper's ablations."""

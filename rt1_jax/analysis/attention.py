@@ -82,9 +82,7 @@ class Looker:
         if self.maps_problem and self.attention_problem:
             raise NoSuchPartError(f"{self.maps_problem}; {self.attention_problem}")
         self._policy = policy
-        self._encode = jax.jit(
-            functools.partial(_encode, policy.model, self.maps_problem is None)
-        )
+        self._encode = jax.jit(functools.partial(_encode, policy.model, self.maps_problem is None))
         self._attend = jax.jit(functools.partial(_attend, policy.model))
 
     def look(self, images: np.ndarray, embedding: np.ndarray) -> Looks:
@@ -96,9 +94,7 @@ class Looker:
         """
         policy = self._policy
         told = policy.condition(np.asarray(embedding, np.float32)[None])  # [1, d]
-        found = [
-            self._encode(policy.variables, chunk, told) for chunk in _chunks(images, 16)
-        ]
+        found = [self._encode(policy.variables, chunk, told) for chunk in _chunks(images, 16)]
         count = len(images)
         tokens = np.concatenate([np.asarray(f[0], np.float32) for f in found])[:count]
         maps = None
@@ -159,9 +155,7 @@ def _attend(
       float32 [b, layers, action_tokens, frames, n] and [b, action_tokens, frames, n].
     """
     config = model.config
-    _, state = model.apply(
-        variables, windows, method="decode_tokens", mutable=["intermediates"]
-    )
+    _, state = model.apply(variables, windows, method="decode_tokens", mutable=["intermediates"])
     layers = state["intermediates"]["transformer"]
     weights = [
         layers[f"layer_{i}"]["attention"]["attention"][0].astype(jnp.float32).mean(1)

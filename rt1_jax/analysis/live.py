@@ -56,7 +56,11 @@ def live_scenes(
     from rt1_jax.evaluation.environment import choose_tasks
 
     chosen = choose_tasks(environment, [split], skills)[split]
-    settings = {"split": split, "skills": chosen, "image_size": tuple(policy.description.image_size)}
+    settings = {
+        "split": split,
+        "skills": chosen,
+        "image_size": tuple(policy.description.image_size),
+    }
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, environment, settings), daemon=True)
@@ -120,14 +124,14 @@ def _serve(connection: Any, environment: str, settings: Mapping[str, Any]) -> No
             what, *arguments = connection.recv()
             if what == "start":
                 seed, skill = arguments
-                observation, info = env.reset(seed=seed, options={"skill": skill})
+                observation, _ = env.reset(seed=seed, options={"skill": skill})
                 answer = {
                     "skill": skill,
                     "told": _instructions(env, observation["instruction"]),
                     "objects": [kind.name for kind in env.objects],
                 }
             else:
-                observation, _, terminated, truncated, info = env.step(arguments[0])
+                observation, _, terminated, truncated, _ = env.step(arguments[0])
                 answer = {"over": terminated or truncated, "success": terminated}
             connection.send({**answer, "image": observation["image"], "places": _places(env)})
     except EOFError:

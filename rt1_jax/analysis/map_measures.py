@@ -98,9 +98,7 @@ def through_maps(attention: np.ndarray, maps: np.ndarray | None) -> np.ndarray:
     return attention if maps is None else attention @ np.asarray(maps, np.float64)
 
 
-def upsample(
-    weights: np.ndarray, grid: tuple[int, int], image_size: tuple[int, int]
-) -> np.ndarray:
+def upsample(weights: np.ndarray, grid: tuple[int, int], image_size: tuple[int, int]) -> np.ndarray:
     """A map [positions] drawn bilinearly over the frame: [height, width], weights per cell."""
     picture = Image.fromarray(np.asarray(weights, np.float32).reshape(grid))
     height, width = image_size
