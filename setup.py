@@ -20,6 +20,7 @@ setup(
         "rt1_jax": [
             "py.typed",
             "pretrained/**/*",
+            "analysis/templates/*",
             "evaluation/templates/*",
             "envs/assets/**/*",
         ],

@@ -24,11 +24,11 @@ TIMESTEP = 1 / CONTROL_RATE / SUBSTEPS
 REACH_CENTRE = 0.44
 """x of the reachable area's centre, in the base frame."""
 
-# Camera, in the base frame: it looks at `_CAMERA_AIM` from `_CAMERA_DISTANCE`, steeply down.
+# Camera, in the base frame: it looks at `CAMERA_AIM` from `CAMERA_DISTANCE`, steeply down.
 CAMERA_PITCH = math.radians(60)
-_CAMERA_DISTANCE = 1.2
-_CAMERA_AIM = (REACH_CENTRE + 0.035, 0.0, 0.0)
-_CAMERA_HALF_WIDTH = 0.245  # what the picture's half height (and, square, half width) shows there
+CAMERA_DISTANCE = 1.2
+CAMERA_AIM = (REACH_CENTRE + 0.035, 0.0, 0.0)
+CAMERA_HALF_WIDTH = 0.245  # what the picture's half height (and, square, half width) shows there
 
 FINGER_TRAVEL = 0.05
 """A finger's way from closed (0) to open; the opening is twice that."""
@@ -151,9 +151,9 @@ def _table_materials() -> str:
 
 def _base() -> str:
     sin, cos = math.sin(CAMERA_PITCH), math.cos(CAMERA_PITCH)
-    x = _CAMERA_AIM[0] - _CAMERA_DISTANCE * cos
-    z = _CAMERA_DISTANCE * sin
-    fovy = math.degrees(2 * math.atan(_CAMERA_HALF_WIDTH / _CAMERA_DISTANCE))
+    x = CAMERA_AIM[0] - CAMERA_DISTANCE * cos
+    z = CAMERA_DISTANCE * sin
+    fovy = math.degrees(2 * math.atan(CAMERA_HALF_WIDTH / CAMERA_DISTANCE))
     return f"""
     <body name="base" mocap="true">
       <camera name="front" pos="{x} 0 {z}" xyaxes="0 -1 0 {sin} 0 {cos}" fovy="{fovy}"/>

@@ -67,7 +67,7 @@ def build_results(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "checkpoint": checkpoint,
-        "machine": _machine(),
+        "machine": describe_machine(),
         "definitions": definitions,
         "closed_loop": closed_loop,
         "offline": offline_numbers,
@@ -79,7 +79,8 @@ def write_results(path: str | os.PathLike[str], results: dict[str, Any]) -> None
     write_atomically(path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
-def _machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
+    """Platform, Python, cores, JAX backend, and versions of what was used."""
     import jax
 
     names = ("jax", "flax", "mujoco", "numpy")

@@ -96,9 +96,9 @@ def bc_z_xl_config() -> BCZConfig:
 
 
 def bc_z_tabletop_config() -> BCZConfig:
-    """For the tabletop benchmark: 64 x 64 pixels to 8 x 8 positions, 217,453 parameters."""
+    """For the tabletop benchmark: 64 x 64 pixels to 8 x 8 positions, 237,613 parameters."""
     resnet = ResNetConfig(
-        stages=(1, 2), filters=32, stem_kernel=5, stem_stride=4, max_pool=False, film=True
+        stages=(2, 2), filters=32, stem_kernel=5, stem_stride=4, max_pool=False, film=True
     )
     return BCZConfig(
         resnet=resnet,

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from rt1_jax import preprocessing
 from rt1_jax.models import depthwise
+from rt1_jax.models.group_norm import GroupNorm
 from rt1_jax.models.json_config import ConfigError, JsonConfig
 from rt1_jax.models.matrix_product import flat_dot_general, matrix_product
 
@@ -124,15 +125,12 @@ class PatchEmbedding(nn.Module):
             return nn.Dense(features, dtype=self.dtype, dot_general=flat_dot_general, name=name)
 
         x = dense(config.channels, "cells")(cells)
-        y = PatchConv(self.dtype, name="conv_1")(nn.gelu(self._norm("norm_1")(x)))
-        y = PatchConv(self.dtype, name="conv_2")(nn.gelu(self._norm("norm_2")(y)))
+        y = GroupNorm(config.groups, dtype=self.dtype, name="norm_1")(x)
+        y = PatchConv(self.dtype, name="conv_1")(nn.gelu(y))
+        y = GroupNorm(config.groups, dtype=self.dtype, name="norm_2")(y)
+        y = PatchConv(self.dtype, name="conv_2")(nn.gelu(y))
         x = x + y
         return dense(config.token_size, "output")(x.reshape(x.shape[0], -1))
-
-    def _norm(self, name: str) -> nn.GroupNorm:
-        return nn.GroupNorm(
-            self.config.groups, epsilon=1e-5, use_fast_variance=False, dtype=self.dtype, name=name
-        )
 
 
 class PatchConv(nn.Module):

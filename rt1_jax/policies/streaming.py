@@ -76,6 +76,10 @@ class Policy:
             self._encoder = load_encoder(self.description.encoder)
         return self._encoder.embed(instructions)
 
+    def condition(self, embeddings: Any) -> jax.Array:
+        """Embeddings [..., d] as the model takes them: standardised, if the checkpoint says so."""
+        return _standardize(self.description, jnp.asarray(embeddings))
+
     def logits(self, images: Any, embeddings: Any) -> jax.Array:
         """Action logits of whole windows, every step predicted from those up to it.
 
