@@ -1,0 +1,196 @@
+"""What the experiments have in common: a preset, its data, its runs, and their tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from rt1_jax.analysis.sweep import Finished, Missing, Run, run_sweep
+from rt1_jax.analysis.variants import vary
+from rt1_jax.evaluation.metrics import wilson_interval
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot be made, or has nothing to show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """Successes of some runs taken together.
+
+    Attributes:
+      successes, episodes: over all runs.
+      seeds: each run's own rate.
+    """
+
+    successes: int
+    episodes: int
+    seeds: tuple[float, ...]
+
+    @property
+    def rate(self) -> float:
+        return self.successes / self.episodes if self.episodes else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% Wilson interval over all episodes; it does not know how seeds differ."""
+        return wilson_interval(self.successes, self.episodes)
+
+    def text(self) -> str:
+        """``72% [65%, 78%] (70, 74)``: rate, interval, each seed's rate in percent."""
+        if not self.episodes:
+            return "missing"
+        low, high = self.interval
+        seeds = ", ".join(f"{100 * seed:.0f}" for seed in self.seeds)
+        return f"{self.rate:.0%} [{low:.0%}, {high:.0%}] ({seeds})"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "successes": self.successes,
+            "episodes": self.episodes,
+            "rate": self.rate,
+            "interval": self.interval,
+            "seeds": self.seeds,
+        }
+
+
+def success(
+    results: Iterable[Finished], split: str, condition: str = "policy", skill: str = "all"
+) -> Rate:
+    """Success of finished runs on a split, under a condition of the evaluation."""
+    found = [result.summary(split, condition, skill) for result in results]
+    return Rate(
+        sum(numbers["successes"] for numbers in found),
+        sum(numbers["episodes"] for numbers in found),
+        tuple(numbers["success_rate"] for numbers in found),
+    )
+
+
+def training_config(preset: Any, model: str = "rt1", variant: str = "rt1", **data: Any) -> Any:
+    """The training config of a model of the preset, its variant, on `data` (episodes, tasks)."""
+    base = ConfigDict(preset.models[model].to_dict())
+    _update(base, preset.train.to_dict())
+    _update(base.data, data)
+    return vary(base, variant) if variant != "rt1" else base
+
+
+def seeded_runs(preset: Any, config: Any, splits: Sequence[str] | None = None) -> list[Run]:
+    """One run a seed of the preset, evaluated as the preset says."""
+    runs = []
+    for seed in preset.seeds:
+        own = ConfigDict(config.to_dict())
+        own.seed = seed
+        runs.append(
+            Run(
+                own,
+                tuple(splits or preset.evaluation.splits),
+                tuple(preset.data.skills),
+                preset.evaluation.episodes,
+            )
+        )
+    return runs
+
+
+def complete_runs(
+    preset: Any, groups: dict[str, list[Run]], directory: pathlib.Path, progress: bool = True
+) -> tuple[dict[str, list[Finished]], list[str]]:
+    """Makes the data and all runs; gives the finished ones by group, and a note on each other.
+
+    Raises:
+      ExperimentError: the data cannot be made, or no run came to its end.
+    """
+    ensure_data(preset.data, progress)
+    flat = [(name, run) for name, runs in groups.items() for run in runs]
+    # A model is compiled once for all its seeds, if they do not start at the same time.
+    flat.sort(key=lambda item: int(item[1].config.seed))
+    done = run_sweep(
+        [run for _, run in flat], directory, parallel=preset.parallel, progress=progress
+    )
+    finished: dict[str, list[Finished]] = {name: [] for name in groups}
+    notes = []
+    for (name, run), result in zip(flat, done, strict=True):
+        if isinstance(result, Missing):
+            log = directory / run.name / "log.txt"
+            notes.append(f"{name}, seed {run.config.seed}, is missing: {result.reason} ({log})")
+        else:
+            finished[name].append(result)
+    if not any(finished.values()):
+        raise ExperimentError("no run came to its end: " + "; ".join(notes))
+    return finished, notes
+
+
+def ensure_data(data: Any, progress: bool = True) -> None:
+    """Generates the preset's dataset where it is not there yet (or only a part of it).
+
+    Raises:
+      ExperimentError: the directory holds another dataset, or generating it failed.
+    """
+    path = pathlib.Path(data.directory) / "dataset.json"
+    if path.exists():
+        found = json.loads(path.read_text())["episodes"]
+        if found != data.episodes:
+            raise ExperimentError(
+                f"{data.directory} holds {found} episodes, the preset needs {data.episodes}: "
+                "remove it, or name another directory by --config.data.directory"
+            )
+        return
+    height, width = data.image_size
+    # A process of its own: rendering and the libraries of training do not go together.
+    command = [
+        sys.executable, "-m", "rt1_jax.data.generate", "--env=tabletop",
+        f"--episodes={data.episodes}", f"--output={data.directory}",
+        f"--skills={','.join(data.skills)}", f"--image_size={height},{width}",
+        f"--seed={data.seed}",
+    ]  # fmt: skip
+    done = subprocess.run(command, check=False, stderr=None if progress else subprocess.DEVNULL)
+    if done.returncode:
+        raise ExperimentError(f"making {data.directory} failed: {' '.join(command)}")
+
+
+def main(
+    name: str, description: str, analyse: Callable[[Any, pathlib.Path, pathlib.Path], Any]
+) -> None:
+    """The command line of an experiment.
+
+    Args:
+      name: the experiment's.
+      description: for the help.
+      analyse: called with the preset, the output directory and the directory of runs; gives the
+        content of `results.json`.
+    """
+    config = config_flags.DEFINE_config_file("config", "configs/experiments.py:small", "A preset.")
+    output = flags.DEFINE_string("output", f"out/{name}", "Directory of figures and report.")
+    runs = flags.DEFINE_string("runs", "runs/experiments", "Directory of runs; they are shared.")
+
+    def run(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected arguments {argv[1:]}")
+        logging.set_verbosity(logging.WARNING)
+        directory = pathlib.Path(str(output.value))
+        try:
+            content = analyse(config.value, directory, pathlib.Path(str(runs.value)))
+        except (ValueError, OSError) as error:
+            sys.exit(f"{name}: {' '.join(str(error).split())}")
+        print("\n".join([*content["summary"], *content["notes"]]))
+        print(f"report: {directory / 'report.html'}")
+
+    app.run(run, argv=[f"{name}: {description}", *sys.argv[1:]])
+
+
+def _update(config: ConfigDict, changes: dict[str, Any]) -> None:
+    """Sets leaves of nested dicts, each of which must be there already."""
+    for key, value in changes.items():
+        if key not in config:
+            raise ExperimentError(f"a training config has no key {key!r}")
+        if isinstance(value, dict):
+            _update(config[key], value)
+        else:
+            config[key] = value
