@@ -202,12 +202,13 @@ def test_command_on_a_dataset(
         arguments = (f"--dataset={dataset}", "--episode=2", "--episodes=2", f"--output={output}")
         assert run(policy, monkeypatch, *arguments) == 0
         contents.append(json.loads((output / "results.json").read_text()))
-        for figure in FIGURES:
-            assert (output / f"{figure}.png").stat().st_size > 1000
-            assert (output / f"{figure}.svg").stat().st_size > 1000
+        # The second time only the numbers are compared; equal figures are test_figures' business.
+        monkeypatch.setattr("rt1_jax.analysis.map_analysis._draw", lambda *_: [])
+    for figure in FIGURES:
+        assert (tmp_path / f"one/{figure}.png").stat().st_size > 1000
+        assert (tmp_path / f"one/{figure}.svg").stat().st_size > 1000
     results, again = (content["results"] for content in contents)
     assert results["means"] == again["means"]
-    assert (tmp_path / "one/tokens.png").read_bytes() == (tmp_path / "two/tokens.png").read_bytes()
     assert [scene["name"] for scene in results["scenes"]] == ["episode 2", "episode 3"]
     assert results["grid"] == [4, 4]
     assert results["problems"] == []
