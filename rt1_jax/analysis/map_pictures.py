@@ -17,7 +17,7 @@ from rt1_jax.analysis.map_numbers import frame_attention
 from rt1_jax.analysis.scenes import Scene
 
 # Bright throughout, so that weight never darkens the frame beneath.
-_HEAT = matplotlib.colors.ListedColormap(matplotlib.colormaps["inferno"](np.linspace(0.3, 1, 256)))
+_HEAT = matplotlib.colors.ListedColormap(matplotlib.colormaps["inferno"](np.linspace(0.42, 1, 256)))
 _PANEL = 1.15  # width of a small panel, inches
 _PIXELS = 128  # a panel's height in the file, at most twice the frame's
 
@@ -144,7 +144,7 @@ def _aspect(scene: Scene) -> float:
 def _overlay(image: np.ndarray, weights: np.ndarray, grid: Grid, top: float) -> np.ndarray:
     """float [h, w, 3]: the frame in dark grey under a heat map that is bright where weight is."""
     frame = _enlarged(image)
-    grey = frame.mean(-1, keepdims=True) * 0.5
+    grey = frame.mean(-1, keepdims=True) * 0.38
     heat = measures.upsample(weights, grid, frame.shape[:2]) / top  # [h, w], bilinear
     share = np.sqrt(np.clip(heat, 0, 1))[..., None]
     return np.clip(grey * (1 - share) + _HEAT(share[..., 0])[..., :3] * share, 0, 1)

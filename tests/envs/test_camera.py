@@ -12,7 +12,7 @@ from rt1_jax.envs.scene import CAMERA_AIM, CAMERA_HALF_WIDTH
 
 def test_the_aim_is_in_the_middle() -> None:
     np.testing.assert_allclose(to_pixels(np.asarray(CAMERA_AIM), (64, 80)), [32, 40], atol=1e-9)
-    left = np.asarray(CAMERA_AIM) + (0, CAMERA_HALF_WIDTH, 0)  # y points left
+    left = np.add(CAMERA_AIM, (0, CAMERA_HALF_WIDTH, 0))  # y points left
     np.testing.assert_allclose(to_pixels(left, (64, 80)), [32, 8], atol=1e-9)
     assert to_pixels(np.zeros((4, 5, 3)), (64, 64)).shape == (4, 5, 2)
 
