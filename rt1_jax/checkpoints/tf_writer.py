@@ -99,6 +99,14 @@ def _check_representable(config: RT1Config) -> None:
         "SAME padding": tokenizer.efficientnet.padding != "keras",
         "coordinate channels": tokenizer.efficientnet.coordinate_channels != 0,
         "no TokenLearner": tokenizer.token_learner is None,
+        "such TokenLearner": getattr(tokenizer.token_learner, "masks", "") == "sigmoid",
+        "such backbone": tokenizer.resnet is not None or not tokenizer.projection,
+        "such way of the instruction": (tokenizer.language, tokenizer.film) != ("film", "residual"),
+        "such way of decoding": (config.decoding, config.readout) != ("parallel", "slots"),
+        "such transformer layers": transformer.normalization != "pre"
+        or transformer.final_norm
+        or not transformer.position_embedding
+        or transformer.layers == 0,
         "a SwiGLU feed-forward": transformer.feed_forward != "linear",
         "feed-forward layers without bias": not transformer.feed_forward_bias,
         "another attention mask": not transformer.images_see_past_actions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import golden_reference
@@ -247,3 +248,16 @@ def test_several_checkpoints_in_a_directory_must_be_named(tmp_path, small):
         (tmp_path / f"{name}.index").write_bytes(b"")
     with pytest.raises(CheckpointError, match="name one of ckpt-1, ckpt-2"):
         formats.detect_format(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decoding": "autoregressive"}, "such way of decoding"),
+        ({"readout": "mean"}, "such way of decoding"),
+    ],
+)
+def test_another_decoding_is_refused(tmp_path, changes, message):
+    config = dataclasses.replace(original.small_config(), **changes)
+    with pytest.raises(CheckpointError, match=message):
+        tf_writer.write_tf(tmp_path / "ckpt-1", config, {})
