@@ -4,7 +4,7 @@ WORKERS ?= 2
 
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo test lint bench lock tabletop-small
+.PHONY: help setup demo test lint bench lock tabletop-small experiments
 
 help:
 	@echo "make demo    set up, make data, train a small RT-1, evaluate it in closed loop, draw the report"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    set up, ruff and mypy"
 	@echo "make bench   set up, run the speed and memory benchmarks"
 	@echo "make tabletop-small   make the policy that ships with the package anew (some 45 minutes)"
+	@echo "make experiments   all experiments of docs/experiments.md (PRESET=small; hours)"
 	@echo "make lock    pin the newest versions that setup.py allows (keeps pins that still fit)"
 
 setup:
@@ -48,6 +49,15 @@ lint: setup
 	$(PYTHON_IN) -m ruff check .
 	$(PYTHON_IN) -m ruff format --check .
 	$(PYTHON_IN) -m mypy
+
+# All experiments of docs/experiments.md; they share their runs, and go on where they stopped.
+PRESET ?= small
+experiments: setup
+	@set -e; for name in film_ablation decoding baselines scaling; do \
+		echo "== $$name"; $(PYTHON_IN) -m rt1_jax.analysis.$$name \
+		--config=configs/experiments.py:$(PRESET) --output=out/$$name; \
+	done
+	$(PYTHON_IN) -m rt1_jax.analysis.token_maps --checkpoint=tabletop-small --output=out/token_maps
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do \
