@@ -11,7 +11,7 @@ import original
 import pytest
 
 from rt1_jax.checkpoints import formats, tf_names, tf_reader, tf_writer
-from rt1_jax.checkpoints.loaded import AdamMoments
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.checkpoints.tf_bundle import TFBundle, import_tensorflow
 from rt1_jax.models.config import (
