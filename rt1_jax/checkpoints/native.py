@@ -260,12 +260,10 @@ def _restore(path: pathlib.Path, like: Any) -> Any:
     try:
         with _checkpointer() as orbax:
             if like is None:
+                # NumPy arrays stay on the host: as JAX arrays each would be staged by a program of
+                # its own, a hundred to compile for RT-1.
                 tree = orbax.metadata(path).item_metadata.tree
-                device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-                like = jax.tree.map(
-                    lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), tree
-                )
-                return jax.tree.map(np.asarray, orbax.restore(path, like))
+                return orbax.restore(path, jax.tree.map(lambda m: np.empty(m.shape, m.dtype), tree))
             target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
             return orbax.restore(path, target)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
