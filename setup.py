@@ -58,6 +58,8 @@ setup(
         "tpu": ["jax[tpu]>=0.7"],
         # ImageNet weights of torchvision and timm; `.pth` files need torch as well.
         "imagenet": ["h5py>=3.11", "safetensors>=0.5"],
+        # For the tests of those alone; not in requirements.lock, hence without versions.
+        "torch": ["torch", "torchvision", "timm", "safetensors>=0.5"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",

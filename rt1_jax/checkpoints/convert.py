@@ -12,7 +12,7 @@ import sys
 from typing import Literal
 
 from rt1_jax.checkpoints import formats, native, tf_writer
-from rt1_jax.checkpoints.loaded import AdamMoments
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.models.config import ConfigError, RT1Config
 
@@ -28,8 +28,8 @@ def convert(
       source: any supported checkpoint.
       target: a directory (``native``, ``tf_saved_model``) or a prefix such as ``out/ckpt-1000``
         (``tf_checkpoint``), which must not exist yet.
-      to: the format to write. Adam's moments are kept from ``tf_checkpoint`` to
-        ``tf_checkpoint``; a native checkpoint made here is for use, not for resuming.
+      to: the format to write. Adam's moments are kept between ``tf_checkpoint`` and ``native``
+        (:func:`native.load_adam_moments`); a SavedModel has no place for them.
 
     Raises:
       CheckpointError: the source cannot be read, the model cannot be held, or the target exists.
@@ -39,12 +39,13 @@ def convert(
         checkpoint = native.find_checkpoint(source)
         description = native.read_description(checkpoint)
         variables = native.load_variables(checkpoint)
+        moments = native.load_adam_moments(checkpoint)
     else:
         loaded = formats.read(source)
         description, variables = loaded.description(), loaded.variables
         moments = loaded.optimizer_moments
     if to == "native":
-        native.save_checkpoint(target, description, variables)
+        native.save_checkpoint(target, description, variables, moments=moments)
         return
     if description.architecture != "rt1":
         raise CheckpointError(

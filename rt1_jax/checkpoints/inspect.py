@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rt1_jax.checkpoints import formats, native, tf_reader
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.checkpoints.tf_bundle import TFBundle
 
@@ -30,6 +31,7 @@ def describe(path: str | os.PathLike[str]) -> list[str]:
         lines += _config_lines(description.model)
         lines.append(f"action spec: {description.action_spec.name}")
         lines.append(f"language encoder: {description.encoder.name}")
+        lines += _moment_lines(native.load_adam_moments(checkpoint))
         return lines + _variable_lines(native.load_variables(checkpoint))
     try:
         loaded = formats.read(path)
@@ -41,8 +43,7 @@ def describe(path: str | os.PathLike[str]) -> list[str]:
     lines += _config_lines(loaded.model_config.to_json())
     lines.append(f"action spec: {loaded.action_spec.name}, {loaded.action_spec.bins} bins")
     lines += _ignored_lines(loaded.ignored)
-    if (moments := loaded.optimizer_moments) is not None:
-        lines.append(f"Adam's moments: present, after {moments.iterations} iterations")
+    lines += _moment_lines(loaded.optimizer_moments)
     return lines + _variable_lines(loaded.variables)
 
 
@@ -104,6 +105,20 @@ def _ignored_lines(ignored: Mapping[str, str]) -> list[str]:
         f"(e.g. {names[0]})"
         for reason, names in by_reason.items()
     ]
+
+
+def _moment_lines(moments: AdamMoments | None) -> list[str]:
+    if moments is None:
+        return ["Adam's moments: none"]
+    rate = "" if moments.learning_rate is None else f", learning rate {moments.learning_rate:g}"
+    lines = [f"Adam's moments: present, after {moments.iterations:,} iterations{rate}"]
+    for moment, tree in (("first", moments.first), ("second", moments.second)):
+        for name, value in _leaves(tree):
+            if not np.isfinite(value).all():
+                lines.append(f"SUSPICIOUS: Adam's {moment} moment of {name} is not finite")
+            elif moment == "second" and value.min() < 0:
+                lines.append(f"SUSPICIOUS: Adam's second moment of {name} is negative")
+    return lines
 
 
 def _variable_lines(variables: Mapping[str, Any]) -> list[str]:

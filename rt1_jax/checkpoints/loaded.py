@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rt1_jax.actions import ActionSpec
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.language import EncoderIdentity
 from rt1_jax.models.config import RT1Config
-
-if TYPE_CHECKING:
-    import optax
 
 RT1_ENCODER = EncoderIdentity(
     "tfhub:https://tfhub.dev/google/universal-sentence-encoder-large/5", 512
@@ -19,32 +17,6 @@ RT1_ENCODER = EncoderIdentity(
 """The sentence encoder whose vectors the released RT-1 data and models hold."""
 
 RT1_FRAME_RATE = 3.0
-
-
-@dataclasses.dataclass(frozen=True)
-class AdamMoments:
-    """Adam's state, so that a training can be continued.
-
-    Attributes:
-      first: running means of the gradients, in the structure of ``params``.
-      second: running means of their squares, likewise.
-      iterations: optimiser steps taken.
-      learning_rate: the last one used, if the checkpoint says it.
-    """
-
-    first: dict[str, Any]
-    second: dict[str, Any]
-    iterations: int
-    learning_rate: float | None
-
-    def to_optax(self) -> optax.ScaleByAdamState:
-        """The state of ``optax.scale_by_adam`` at the same point of training."""
-        import jax
-        import jax.numpy as jnp
-        import optax
-
-        first, second = (jax.tree.map(jnp.asarray, tree) for tree in (self.first, self.second))
-        return optax.ScaleByAdamState(jnp.asarray(self.iterations, jnp.int32), first, second)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,8 @@
     config.json   format and version, model and its config, action spec, language encoder with the
                   vector of one fixed sentence, embedding statistics, tensors, step, versions
     variables/    Orbax: the averaged params and batch_stats, all that inference reads
+    adam/         Orbax: Adam's moments of a converted training checkpoint, {"first", "second"} in
+                  the structure of params (only where the source had them)
     training/     Orbax: the whole train state (only in a run's own checkpoints)
     iterator.json the data iterator's position (likewise)
 
@@ -23,6 +25,7 @@ import jax
 import numpy as np
 
 from rt1_jax.actions import ActionSpec
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.files import write_atomically
 from rt1_jax.language import EmbeddingStatistics, EncoderIdentity
 
@@ -98,6 +101,7 @@ def save_checkpoint(
     description: PolicyDescription,
     variables: Any,
     *,
+    moments: AdamMoments | None = None,
     training: Any = None,
     iterator: dict[str, Any] | None = None,
 ) -> None:
@@ -107,6 +111,7 @@ def save_checkpoint(
       directory: must not exist yet.
       description: see there.
       variables: {"params", "batch_stats"} for inference.
+      moments: Adam's state of a training that is continued elsewhere; see `load_adam_moments`.
       training: the train state, to resume from.
       iterator: the data iterator's position.
     """
@@ -118,6 +123,8 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     with _checkpointer() as orbax:
         orbax.save(temporary / "variables", _unboxed(variables))
+        if moments is not None:
+            orbax.save(temporary / "adam", {"first": moments.first, "second": moments.second})
         if training is not None:
             orbax.save(temporary / "training", training)
         orbax.wait_until_finished()
@@ -130,6 +137,11 @@ def save_checkpoint(
         "tensors": _tensor_shapes(variables),
         "libraries": _library_versions(),
     }
+    if moments is not None:
+        content["adam"] = {
+            "iterations": moments.iterations,
+            "learning_rate": moments.learning_rate,
+        }
     write_atomically(temporary / "config.json", json.dumps(content, indent=1))
     os.replace(temporary, final)
 
@@ -178,15 +190,26 @@ def load_variables(directory: str | os.PathLike[str]) -> Any:
     root = pathlib.Path(directory).absolute()
     expected = _read_config(root)["tensors"]
     variables = _restore(root / "variables", None)
-    found = _tensor_shapes(variables)
-    if found != expected:
-        wrong = sorted(k for k in set(found) | set(expected) if found.get(k) != expected.get(k))
-        first = wrong[0]
-        raise CheckpointError(
-            f"{root}: {len(wrong)} tensors disagree with config.json; the first is {first!r}: "
-            f"found {found.get(first, 'nothing')}, expected {expected.get(first, 'nothing')}"
-        )
+    _check_shapes(root, variables, expected)
     return variables
+
+
+def load_adam_moments(directory: str | os.PathLike[str]) -> AdamMoments | None:
+    """Adam's state of a converted training checkpoint, or None where it has none.
+
+    Raises:
+      CheckpointError: a moment is missing, of another shape than its parameter, or unreadable.
+    """
+    root = pathlib.Path(directory).absolute()
+    content = _read_config(root)
+    adam = content.get("adam")
+    if adam is None:
+        return None
+    tree = _restore(root / "adam", None)
+    params = {k: v for k, v in content["tensors"].items() if k.startswith("params/")}
+    for moment in ("first", "second"):
+        _check_shapes(root / "adam" / moment, {"params": tree.get(moment, {})}, params)
+    return AdamMoments(tree["first"], tree["second"], adam["iterations"], adam["learning_rate"])
 
 
 def load_training(directory: str | os.PathLike[str], like: Any) -> tuple[Any, dict[str, Any]]:
@@ -220,18 +243,27 @@ def _read_config(root: pathlib.Path) -> dict[str, Any]:
     return content
 
 
+def _check_shapes(where: pathlib.Path, tree: Any, expected: dict[str, str]) -> None:
+    found = _tensor_shapes(tree)
+    if found != expected:
+        wrong = sorted(k for k in set(found) | set(expected) if found.get(k) != expected.get(k))
+        first = wrong[0]
+        raise CheckpointError(
+            f"{where}: {len(wrong)} tensors disagree with config.json; the first is {first!r}: "
+            f"found {found.get(first, 'nothing')}, expected {expected.get(first, 'nothing')}"
+        )
+
+
 def _restore(path: pathlib.Path, like: Any) -> Any:
     import orbax.checkpoint as ocp
 
     try:
         with _checkpointer() as orbax:
             if like is None:
+                # NumPy arrays stay on the host: as JAX arrays each would be staged by a program of
+                # its own, a hundred to compile for RT-1.
                 tree = orbax.metadata(path).item_metadata.tree
-                device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-                like = jax.tree.map(
-                    lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=device), tree
-                )
-                return jax.tree.map(np.asarray, orbax.restore(path, like))
+                return orbax.restore(path, jax.tree.map(lambda m: np.empty(m.shape, m.dtype), tree))
             target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
             return orbax.restore(path, target)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -9,9 +9,10 @@ import pathlib
 import numpy as np
 
 from rt1_jax.checkpoints import policy_specs, tf_names
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.assemble import assemble, place
 from rt1_jax.checkpoints.infer import infer_numbered_tf_config, infer_tf_config
-from rt1_jax.checkpoints.loaded import AdamMoments, Loaded
+from rt1_jax.checkpoints.loaded import Loaded
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.checkpoints.tf_bundle import TFBundle
 from rt1_jax.models.config import RT1Config

@@ -15,8 +15,8 @@ import numpy as np
 
 from rt1_jax import preprocessing
 from rt1_jax.checkpoints import tf_names
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.assemble import lookup
-from rt1_jax.checkpoints.loaded import AdamMoments
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.checkpoints.tf_bundle import import_tensorflow
 from rt1_jax.checkpoints.tf_reader import OPTIMIZER, slot_names
@@ -84,8 +84,9 @@ def network_tensors(config: RT1Config, variables: Mapping[str, Any]) -> dict[str
 def _optimizer_tensors(config: RT1Config, moments: AdamMoments) -> dict[str, np.ndarray]:
     named: dict[str, np.ndarray] = {
         f"{OPTIMIZER}/_iterations": np.asarray(moments.iterations, np.int64),
-        f"{OPTIMIZER}/_learning_rate": np.asarray(moments.learning_rate or 0.0, np.float32),
     }
+    if moments.learning_rate is not None:
+        named[f"{OPTIMIZER}/_learning_rate"] = np.asarray(moments.learning_rate, np.float32)
     for name, tensor, moment in slot_names(config):
         tree = moments.first if moment == "first" else moments.second
         value = np.zeros(tensor.shape) if tensor.path is None else lookup(tree, tensor.path[1:])

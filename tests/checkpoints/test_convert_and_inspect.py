@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from rt1_jax import actions, load_policy
 from rt1_jax.checkpoints import convert, formats, inspect, native, tf_writer
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.layout import layout
+from rt1_jax.checkpoints.tf_bundle import TFBundle
 from rt1_jax.models.config import EfficientNetConfig, TokenLearnerConfig, rt1_config
 
 
@@ -32,10 +36,8 @@ def small_config():
     )
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    """A checkpoint of the original's format, and its variables."""
-    rng, config = np.random.default_rng(0), small_config()
+def small_variables(seed=0):
+    rng, config = np.random.default_rng(seed), small_config()
     variables = {"params": {}, "batch_stats": {}}
     for leaf in layout(config):
         node = variables
@@ -43,6 +45,13 @@ def original(tmp_path_factory):
             node = node.setdefault(key, {})
         value = 0.1 * rng.standard_normal(leaf.shape).astype(np.float32)
         node[leaf.path[-1]] = np.abs(value) if leaf.path[-1] == "var" else value
+    return variables
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A checkpoint of the original's format, and its variables."""
+    config, variables = small_config(), small_variables()
     prefix = tmp_path_factory.mktemp("original") / "ckpt-12"
     tf_writer.write_tf(prefix, config, variables, step=12)
     return prefix, variables
@@ -67,6 +76,78 @@ def test_to_native_and_back(original, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
     assert convert.main([str(prefix), str(tmp_path / "native")]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def with_moments(tmp_path_factory):
+    """A training checkpoint with Adam's moments."""
+    first = small_variables(1)["params"]
+    second = jax.tree.map(np.square, small_variables(2)["params"])
+    moments = AdamMoments(first, second, iterations=1234, learning_rate=float(np.float32(1e-4)))
+    prefix = tmp_path_factory.mktemp("with_moments") / "ckpt-1234"
+    tf_writer.write_tf(prefix, small_config(), small_variables(), step=1234, moments=moments)
+    return prefix, moments
+
+
+def test_adams_moments_go_to_native_and_back_whole(with_moments, tmp_path):
+    prefix, moments = with_moments
+    convert.convert(prefix, tmp_path / "native")
+    loaded = native.load_adam_moments(tmp_path / "native")
+    for name in ("first", "second"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(loaded, name), getattr(moments, name))
+    assert (loaded.iterations, loaded.learning_rate) == (1234, moments.learning_rate)
+    convert.convert(tmp_path / "native", tmp_path / "copy")  # native to native keeps them too
+    back = tmp_path / "back" / "ckpt-1"
+    convert.convert(tmp_path / "copy", back, "tf_checkpoint")
+    before, after = TFBundle(prefix), TFBundle(back)
+    assert set(before.shapes) == set(after.shapes)
+    assert sum("_actor_optimizer" in name for name in before.shapes) > 500
+    for name in set(before.shapes) - {"_CHECKPOINTABLE_OBJECT_GRAPH"}:
+        one, other = before.read(name), after.read(name)
+        assert (one.dtype, one.tobytes()) == (other.dtype, other.tobytes()), name
+
+
+def test_a_moment_of_another_shape_is_named(with_moments, tmp_path):
+    prefix, moments = with_moments
+    odd = copy.deepcopy(moments)
+    odd.second["transformer"]["token_embedding"]["bias"] = np.zeros(5, np.float32)
+    description = formats.read(prefix).description()
+    native.save_checkpoint(tmp_path / "odd", description, small_variables(), moments=odd)
+    with pytest.raises(native.CheckpointError, match=r"adam/second: 1 .*token_embedding/bias"):
+        native.load_adam_moments(tmp_path / "odd")
+
+
+def test_a_checkpoint_without_moments_says_so(original, tmp_path, capsys):
+    convert.convert(original[0], tmp_path / "native")
+    assert native.load_adam_moments(tmp_path / "native") is None
+    assert inspect.main([str(tmp_path / "native")]) == 0
+    assert "Adam's moments: none" in capsys.readouterr().out
+
+
+def test_inspect_mentions_moments(with_moments, tmp_path, capsys):
+    convert.convert(with_moments[0], tmp_path / "native")
+    for path in (with_moments[0], tmp_path / "native"):
+        assert inspect.main([str(path)]) == 0
+        text = capsys.readouterr().out
+        assert "Adam's moments: present, after 1,234 iterations, learning rate 0.0001" in text
+        assert "SUSPICIOUS" not in text
+
+
+def test_moments_continue_in_optax():
+    params = {"dense": {"kernel": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)}}
+    first = jax.tree.map(lambda p: 0.5 * p, params)
+    moments = AdamMoments(first, params, iterations=1234, learning_rate=None)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+    state = moments.put_into(optimizer.init(params))
+    adam = state[1][0]
+    assert int(adam.count) == 1234
+    jax.tree.map(np.testing.assert_array_equal, (adam.mu, adam.nu), (first, params))
+    _, after = jax.jit(optimizer.update)(params, state, params)
+    assert int(after[1][0].count) == 1235
+    with pytest.raises(ValueError, match="0 states of Adam"):
+        moments.put_into(optax.sgd(0.1).init(params))
+    with pytest.raises(ValueError, match="not of the parameters"):
+        moments.put_into(optax.adam(0.1).init({"w": np.zeros(3)}))
 
 
 def test_inspect_counts_parameters(original, tmp_path, capsys):

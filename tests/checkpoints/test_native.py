@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -15,7 +17,7 @@ from rt1_jax.models.rt1 import RT1
 def variables():
     model = RT1(small.small_model())
     images, embeddings = np.zeros((1, 3, 16, 16, 3), np.uint8), np.zeros((1, 512), np.float32)
-    return jax.tree.map(np.asarray, model.init(jax.random.key(0), images, embeddings))
+    return jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(0), images, embeddings))
 
 
 @pytest.fixture
@@ -111,3 +113,20 @@ def test_damaged_data_is_an_error(saved):
 def test_an_inference_checkpoint_cannot_be_resumed(saved):
     with pytest.raises(native.CheckpointError, match="no training state"):
         native.load_training(saved, None)
+
+
+def test_the_way_to_an_action_imports_no_tensorflow(tmp_path, description, variables):
+    plain = dataclasses.replace(description, embedding_statistics=None)
+    native.save_checkpoint(tmp_path / "policy", plain, variables)
+    code = (
+        "import sys, numpy as np, rt1_jax\n"
+        "policy = rt1_jax.load_policy(sys.argv[1])\n"
+        "image, embedding = np.zeros((1, 16, 20, 3), np.uint8), np.zeros((1, 512), np.float32)\n"
+        "_, action = policy.step(policy.initial_state(), image, embedding)\n"
+        "assert np.asarray(action['world_vector']).shape == (1, 3)\n"
+        "heavy = {'tensorflow', 'tensorflow_hub', 'mujoco', 'matplotlib', 'torch'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "policy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

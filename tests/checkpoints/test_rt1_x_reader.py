@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import recipe_checkpoints
 from flax import serialization, traverse_util
 
 from rt1_jax import actions
@@ -112,10 +113,7 @@ def test_orbax_directory(tmp_path, layout):
 
 def test_the_released_size_and_its_action_spec(shared_dir, tmp_path):
     config = rt1_x_config()
-    flat = golden_reference.rt1_x_tensors(shared_dir, config, seed=0)
-    file = tmp_path / "checkpoint_0"
-    tree = traverse_util.unflatten_dict(flat, sep="/")
-    file.write_bytes(serialization.msgpack_serialize(tree))
+    file = recipe_checkpoints.write(shared_dir, tmp_path, "rt1_x_msgpack", config, seed=0)
     loaded = formats.read(file)
     assert loaded.model_config == config
     assert loaded.action_spec == actions.RT1_X

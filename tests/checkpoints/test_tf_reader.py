@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import original
 import pytest
+import recipe_checkpoints
 
 from rt1_jax.checkpoints import formats, tf_names, tf_reader, tf_writer
-from rt1_jax.checkpoints.loaded import AdamMoments
+from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.checkpoints.tf_bundle import TFBundle, import_tensorflow
 from rt1_jax.models.config import (
@@ -95,20 +96,7 @@ def test_a_git_lfs_pointer_is_named_with_its_size(shared_dir):
 def test_the_whole_model_in_both_name_schemes(shared_dir, tmp_path, scheme):
     """Files written by TensorFlow alone, from the recipe's tensors under the original's names."""
     config = rt1_config()
-    tensors = golden_reference.tf_tensors(shared_dir, config, seed=0)
-    if scheme == "tf_saved_model":
-        prefix = tmp_path / "variables" / "variables"
-        named = {f"model_variables/{i}": v for i, v in enumerate(tensors.values(), start=1)}
-    else:
-        prefix, named = tmp_path / "ckpt-5", tensors
-    prefix.parent.mkdir(exist_ok=True)
-    tf = import_tensorflow()
-    tf.raw_ops.SaveV2(
-        prefix=str(prefix),
-        tensor_names=[name + SUFFIX for name in named],
-        shape_and_slices=[""] * len(named),
-        tensors=[tf.constant(value) for value in named.values()],
-    )
+    recipe_checkpoints.write(shared_dir, tmp_path, scheme, config, seed=0)
     assert formats.detect_format(tmp_path) == scheme
     loaded = formats.read(tmp_path)
     assert loaded.format == scheme
@@ -217,14 +205,9 @@ def test_tensors_that_do_not_fit(tmp_path, small, change, message):
         for name, value in tf_writer.network_tensors(config, variables).items()
     }
     change(tensors)
-    tf = import_tensorflow()
     root = {name: f"{tf_names.ROOT}/{name}".replace(f"{tf_names.ROOT}/../", "") for name in tensors}
-    tf.raw_ops.SaveV2(
-        prefix=str(tmp_path / "ckpt-1"),
-        tensor_names=[root[name] + SUFFIX for name in tensors],
-        shape_and_slices=[""] * len(tensors),
-        tensors=[tf.constant(value) for value in tensors.values()],
-    )
+    named = {root[name]: value for name, value in tensors.items()}
+    recipe_checkpoints.write_tensors(tmp_path / "ckpt-1", named)
     with pytest.raises(CheckpointError, match=message):
         formats.read(tmp_path / "ckpt-1")
 

@@ -14,19 +14,19 @@ from rt1_jax.checkpoints.assemble import assemble
 from rt1_jax.models.config import RT1Config
 
 
-def recipe_value(path: pathlib.Path) -> Any:
-    """The function ``value(name, shape, seed)`` of a fixture's recipe file."""
+def recipe(path: pathlib.Path) -> Any:
+    """A fixture's recipe file as a module, which has ``value(name, shape, seed)``."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.value
+    return module
 
 
 def tf_tensors(shared: pathlib.Path, config: RT1Config, seed: int) -> dict[str, np.ndarray]:
     """Every tensor of the original's network by its training checkpoint's name."""
-    value = recipe_value(shared / "golden" / "tf" / "recipe.py")
+    value = recipe(shared / "golden" / "tf" / "recipe.py").value
     return {t.name: value(t.name, t.shape, seed) for t in tf_names.named_tensors(config)}
 
 
@@ -39,7 +39,7 @@ def tf_variables(shared: pathlib.Path, config: RT1Config, seed: int = 0) -> dict
 
 def rt1_x_tensors(shared: pathlib.Path, config: RT1Config, seed: int) -> dict[str, np.ndarray]:
     """Every tensor of the RT-1-X code's model by its path."""
-    value = recipe_value(shared / "golden" / "oxe" / "recipe_flax.py")
+    value = recipe(shared / "golden" / "oxe" / "recipe_flax.py").value
     return {t.name: value(t.name, t.shape, seed) for t in rt1_x_names.named_tensors(config)}
 
 
