@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -135,11 +136,19 @@ def ensure_data(data: Any, progress: bool = True) -> None:
     """
     path = pathlib.Path(data.directory) / "dataset.json"
     if path.exists():
-        found = json.loads(path.read_text())["episodes"]
-        if found != data.episodes:
+        try:
+            held = json.loads(path.read_text())
+            found = (held["episodes"], tuple(held["image_size"]))
+        except (ValueError, KeyError, TypeError) as error:
             raise ExperimentError(
-                f"{data.directory} holds {found} episodes, the preset needs {data.episodes}: "
-                "remove it, or name another directory by --config.data.directory"
+                f"{path} is damaged ({error!r}): remove {data.directory}"
+            ) from None
+        needed = (data.episodes, tuple(data.image_size))
+        if found != needed:
+            raise ExperimentError(
+                f"{data.directory} holds {_told(*found)}, the preset needs {_told(*needed)}: "
+                "remove it, or name another directory by --config.data.directory and "
+                "--config.train.data.directory"
             )
         return
     height, width = data.image_size
@@ -150,9 +159,17 @@ def ensure_data(data: Any, progress: bool = True) -> None:
         f"--skills={','.join(data.skills)}", f"--image_size={height},{width}",
         f"--seed={data.seed}",
     ]  # fmt: skip
-    done = subprocess.run(command, check=False, stderr=None if progress else subprocess.DEVNULL)
+    # Its progress is shown as it comes; without, its last words are kept for the error.
+    keep = None if progress else subprocess.PIPE
+    done = subprocess.run(command, check=False, stdout=keep, stderr=keep, text=True)
     if done.returncode:
-        raise ExperimentError(f"making {data.directory} failed: {' '.join(command)}")
+        words = (done.stderr or "").strip().splitlines()
+        reason = words[-1] if words else f"it ended with status {done.returncode}"
+        raise ExperimentError(f"making {data.directory} failed: {reason} ({shlex.join(command)})")
+
+
+def _told(episodes: int, image_size: tuple[int, int]) -> str:
+    return f"{episodes:,} episodes of {image_size[0]} x {image_size[1]} pixels"
 
 
 def main(
