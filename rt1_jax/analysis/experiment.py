@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from rt1_jax.analysis import figures
 from rt1_jax.analysis.sweep import Finished, Missing, Run, run_sweep
 from rt1_jax.analysis.variants import vary
 from rt1_jax.evaluation.metrics import wilson_interval
@@ -73,6 +75,28 @@ def success(
         sum(numbers["episodes"] for numbers in found),
         tuple(numbers["success_rate"] for numbers in found),
     )
+
+
+def rate_series(name: str, rates: Sequence[Rate]) -> figures.Series:
+    """Rates with their intervals and each seed's own, to draw; empty where there is no episode."""
+    ends = [rate.interval if rate.episodes else (np.nan, np.nan) for rate in rates]
+    low, high = np.asarray(ends, float).reshape(-1, 2).T
+    seeds = [rate.seeds if len(rate.seeds) > 1 else () for rate in rates]
+    return figures.Series(name, [rate.rate for rate in rates], low, high, seeds)
+
+
+def percent_axis(axes: Any) -> None:
+    """The vertical axis of success rates, with room for a legend above."""
+    axes.set(ylim=(0, 1.2), ylabel="success rate")
+    axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
+
+
+def ranking(rates: dict[str, Rate], names: dict[str, str]) -> str:
+    """``RT-1 94%, BC-Z 91%; missing: Gato``: the best first."""
+    known = sorted((name for name in rates if rates[name].episodes), key=lambda n: -rates[n].rate)
+    missing = [names.get(name, name) for name in rates if name not in known]
+    told = ", ".join(f"{names.get(name, name)} {rates[name].rate:.0%}" for name in known)
+    return told + (f"; missing: {', '.join(missing)}" if missing else "")
 
 
 def training_config(preset: Any, model: str = "rt1", variant: str = "rt1", **data: Any) -> Any:

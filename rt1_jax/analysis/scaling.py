@@ -19,6 +19,8 @@ from rt1_jax.analysis.experiment import (
     Rate,
     complete_runs,
     main,
+    percent_axis,
+    rate_series,
     seeded_runs,
     success,
     training_config,
@@ -217,24 +219,17 @@ def _draw_sizes(
 def _draw_tasks(by_tasks: dict[str, dict[float, Rate]], episodes: int, stem: pathlib.Path) -> None:
     figure = figures.new_figure(6.4, 4.0)
     shares = [*next(iter(by_tasks.values()))]
-    axes = figure.add_subplot(
-        xlabel=f"share of the tasks in {episodes:,} training episodes",
-        ylabel="success rate",
-        ylim=(0, 1.03),
-    )
+    axes = figure.add_subplot(xlabel=f"share of the tasks in {episodes:,} training episodes")
     figures.bar_groups(
         axes,
         [f"{share:.1%}" for share in shares],
         [
-            figures.Series(
-                NAMES.get(split, split),
-                [of[s].rate for s in shares],
-                [of[s].interval[0] if of[s].episodes else np.nan for s in shares],
-                [of[s].interval[1] if of[s].episodes else np.nan for s in shares],
-            )
+            rate_series(NAMES.get(split, split), [of[s] for s in shares])
             for split, of in by_tasks.items()
         ],
     )
+    percent_axis(axes)
+    axes.legend(ncols=2, loc="upper center")
     figures.save_figure(figure, stem)
 
 
