@@ -223,7 +223,7 @@ def _draw(
     full_size: dict[str, float],
     stem: pathlib.Path,
 ) -> None:
-    figure = figures.new_figure(9.6, 4.2)
+    figure = figures.new_figure(10.2, 4.2)
     left = figure.add_subplot(1, 2, 1)
     splits = [*next(iter(rates.values()))]
     series = [
@@ -235,7 +235,7 @@ def _draw(
     left.legend(ncols=2, loc="upper center")
     right = figure.add_subplot(1, 2, 2)
     short = {name: text.removesuffix(" (RT-1)") for name, text in NAMES.items()}
-    bars = {f"{short.get(n, n)}\nwhole step, small": t for n, t in times.items()}
+    bars = {f"{short.get(n, n)}\nwhole step, as trained": t for n, t in times.items()}
     bars |= {f"{short[n]}\ndecoding, full size": t for n, t in full_size.items()}
     places = np.arange(len(bars))
     right.barh(places, [*bars.values()], color="#56b4e9", edgecolor="#333333")

@@ -86,8 +86,8 @@ def rate_series(name: str, rates: Sequence[Rate]) -> figures.Series:
 
 
 def percent_axis(axes: Any) -> None:
-    """The vertical axis of success rates, with room for a legend above."""
-    axes.set(ylim=(0, 1.2), ylabel="success rate")
+    """The vertical axis of success rates: bars of 0% are seen, and a legend has room above."""
+    axes.set(ylim=(-0.012, 1.2), ylabel="success rate")
     axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
 
 

@@ -143,7 +143,16 @@ def bar_groups(axes: Any, groups: Sequence[str], series: Sequence[Series]) -> No
             middle = place + (i - (len(series) - 1) / 2) * width
             x = middle + width * np.resize((-0.24, 0.24), len(samples))
             edge = [patheffects.withStroke(linewidth=3, foreground="white")]
-            axes.plot(x, samples, "x", color="black", markersize=5, path_effects=edge, zorder=4)
+            axes.plot(
+                x,
+                samples,
+                "x",
+                color="black",
+                markersize=5,
+                path_effects=edge,
+                zorder=4,
+                clip_on=False,
+            )
     axes.set_xticks(places, groups)
     axes.grid(True, axis="y")
     if len(series) > 1:

@@ -177,14 +177,14 @@ def _draw_objects(objects: dict[str, dict[str, Rate]], stem: pathlib.Path) -> No
     )
     figure = figures.new_figure(9.0, 1.2 + 0.55 * len(objects) + 0.9)
     axes = figure.add_subplot()
-    image = axes.imshow(table, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(100 * table, cmap="Greys", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(len(targets)), targets, rotation=40, ha="right")
     axes.set_yticks(range(len(objects)), [NAMES.get(name, name) for name in objects])
     for (row, column), value in np.ndenumerate(table):
         if np.isfinite(value):
             ink = "white" if value > 0.5 else "black"
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=ink)
-    figure.colorbar(image, label="success rate", shrink=0.9)
+    figure.colorbar(image, label="success, %", shrink=0.9)
     figures.save_figure(figure, stem)
 
 

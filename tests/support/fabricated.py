@@ -12,7 +12,7 @@ from rt1_jax.analysis.sweep import Run
 from rt1_jax.evaluation.episodes import EpisodeResult, plan_episodes
 from rt1_jax.evaluation.metrics import summarize_groups
 
-OBJECTS = ("orange can", "green can", "apple", "sponge", "chip bag")
+OBJECTS = ("orange can", "green can", "red can", "blue can")
 
 
 def write_run(
