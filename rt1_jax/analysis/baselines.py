@@ -13,13 +13,14 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from rt1_jax.analysis import figures
 from rt1_jax.analysis.experiment import (
     Rate,
     complete_runs,
     main,
+    percent_axis,
+    ranking,
+    rate_series,
     seeded_runs,
     success,
     training_config,
@@ -68,7 +69,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
         output,
         "RT-1 against BC-Z and Gato",
         _summary(rates, splits),
-        [("baselines", "Success over all seeds, with 95% Wilson intervals.")],
+        [("baselines", "Success over all seeds, with 95% Wilson intervals; crosses are seeds.")],
         [
             (
                 "Measured here: success [95% interval] (each seed)",
@@ -136,27 +137,23 @@ def _times(finished: dict[str, list[Finished]], runs: pathlib.Path) -> dict[str,
 
 
 def _summary(rates: dict[str, dict[str, Rate]], splits: Sequence[str]) -> list[str]:
-    lines = []
-    for split in splits:
-        known = {name: of[split] for name, of in rates.items() if of[split].episodes}
-        order = sorted(known, key=lambda name: -known[name].rate)
-        told = ", ".join(f"{NAMES.get(name, name)} {known[name].rate:.0%}" for name in order)
-        lines.append(f"{split.replace('_', ' ')}: {told}.")
-    return lines
+    return [
+        f"{split.replace('_', ' ')}: "
+        f"{ranking({name: of[split] for name, of in rates.items()}, NAMES)}."
+        for split in splits
+    ]
 
 
 @figures.house_style()
 def _draw(rates: dict[str, dict[str, Rate]], splits: Sequence[str], stem: pathlib.Path) -> None:
     figure = figures.new_figure(9.2, 4.2)
-    axes = figure.add_subplot(ylabel="success rate", ylim=(0, 1.12))
-    series = []
-    for name, of in rates.items():
-        values = [of[split].rate for split in splits]
-        ends = [of[s].interval if of[s].episodes else (np.nan, np.nan) for s in splits]
-        low, high = np.asarray(ends).T
-        series.append(figures.Series(NAMES.get(name, name), values, low, high))
+    axes = figure.add_subplot()
+    series = [
+        rate_series(NAMES.get(name, name), [of[split] for split in splits])
+        for name, of in rates.items()
+    ]
     figures.bar_groups(axes, [split.replace("_", "\n") for split in splits], series)
-    axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
+    percent_axis(axes)
     axes.legend(ncols=len(series), loc="upper center")
     figures.save_figure(figure, stem)
 

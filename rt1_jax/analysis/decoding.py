@@ -24,6 +24,8 @@ from rt1_jax.analysis.experiment import (
     Rate,
     complete_runs,
     main,
+    percent_axis,
+    rate_series,
     seeded_runs,
     success,
     training_config,
@@ -75,7 +77,8 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
         [
             (
                 "decoding",
-                "Left: success over all seeds, with 95% Wilson intervals. Right: median "
+                "Left: success over all seeds, with 95% Wilson intervals; crosses are seeds. "
+                "Right: median "
                 "milliseconds on this machine, the ways taking turns.",
             )
         ],
@@ -196,6 +199,9 @@ def _summary(
 ) -> list[str]:
     lines = []
     for name, of in rates.items():
+        if not accuracy[name].samples:
+            lines.append(f"{NAMES.get(name, name)}: missing.")
+            continue
         told = ", ".join(f"{split.replace('_', ' ')} {rate.rate:.0%}" for split, rate in of.items())
         lines.append(
             f"{NAMES.get(name, name)}: {told}; {float(accuracy[name].mean):.1%} of held-out tokens "
@@ -217,26 +223,23 @@ def _draw(
     full_size: dict[str, float],
     stem: pathlib.Path,
 ) -> None:
-    figure = figures.new_figure(9.6, 4.2)
-    left = figure.add_subplot(1, 2, 1, ylabel="success rate", ylim=(0, 1.18))
+    figure = figures.new_figure(10.2, 4.2)
+    left = figure.add_subplot(1, 2, 1)
     splits = [*next(iter(rates.values()))]
-    series = []
-    for split in splits:
-        of = [rates[name][split] for name in rates]
-        low, high = np.asarray([r.interval if r.episodes else (np.nan, np.nan) for r in of]).T
-        series.append(
-            figures.Series(split.replace("_", " "), [rate.rate for rate in of], low, high)
-        )
+    series = [
+        rate_series(split.replace("_", " "), [of[split] for of in rates.values()])
+        for split in splits
+    ]
     figures.bar_groups(left, [NAMES.get(n, n).replace(" ", "\n") for n in rates], series)
-    left.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
+    percent_axis(left)
     left.legend(ncols=2, loc="upper center")
-    right = figure.add_subplot(1, 2, 2, ylabel="milliseconds")
+    right = figure.add_subplot(1, 2, 2)
     short = {name: text.removesuffix(" (RT-1)") for name, text in NAMES.items()}
-    bars = {f"{short.get(n, n)}\nwhole step, small": t for n, t in times.items()}
+    bars = {f"{short.get(n, n)}\nwhole step, as trained": t for n, t in times.items()}
     bars |= {f"{short[n]}\ndecoding, full size": t for n, t in full_size.items()}
     places = np.arange(len(bars))
     right.barh(places, [*bars.values()], color="#56b4e9", edgecolor="#333333")
-    right.set(xlabel="milliseconds", ylabel="")
+    right.set(xlabel="milliseconds")
     right.set_yticks(places, [*bars])
     right.invert_yaxis()
     for place, value in enumerate(bars.values()):

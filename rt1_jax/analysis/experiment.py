@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from rt1_jax.analysis import figures
 from rt1_jax.analysis.sweep import Finished, Missing, Run, run_sweep
 from rt1_jax.analysis.variants import vary
 from rt1_jax.evaluation.metrics import wilson_interval
@@ -72,6 +75,28 @@ def success(
         sum(numbers["episodes"] for numbers in found),
         tuple(numbers["success_rate"] for numbers in found),
     )
+
+
+def rate_series(name: str, rates: Sequence[Rate]) -> figures.Series:
+    """Rates with their intervals and each seed's own, to draw; empty where there is no episode."""
+    ends = [rate.interval if rate.episodes else (np.nan, np.nan) for rate in rates]
+    low, high = np.asarray(ends, float).reshape(-1, 2).T
+    seeds = [rate.seeds if len(rate.seeds) > 1 else () for rate in rates]
+    return figures.Series(name, [rate.rate for rate in rates], low, high, seeds)
+
+
+def percent_axis(axes: Any) -> None:
+    """The vertical axis of success rates: bars of 0% are seen, and a legend has room above."""
+    axes.set(ylim=(-0.012, 1.2), ylabel="success rate")
+    axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
+
+
+def ranking(rates: dict[str, Rate], names: dict[str, str]) -> str:
+    """``RT-1 94%, BC-Z 91%; missing: Gato``: the best first."""
+    known = sorted((name for name in rates if rates[name].episodes), key=lambda n: -rates[n].rate)
+    missing = [names.get(name, name) for name in rates if name not in known]
+    told = ", ".join(f"{names.get(name, name)} {rates[name].rate:.0%}" for name in known)
+    return told + (f"; missing: {', '.join(missing)}" if missing else "")
 
 
 def training_config(preset: Any, model: str = "rt1", variant: str = "rt1", **data: Any) -> Any:
@@ -135,11 +160,19 @@ def ensure_data(data: Any, progress: bool = True) -> None:
     """
     path = pathlib.Path(data.directory) / "dataset.json"
     if path.exists():
-        found = json.loads(path.read_text())["episodes"]
-        if found != data.episodes:
+        try:
+            held = json.loads(path.read_text())
+            found = (held["episodes"], tuple(held["image_size"]))
+        except (ValueError, KeyError, TypeError) as error:
             raise ExperimentError(
-                f"{data.directory} holds {found} episodes, the preset needs {data.episodes}: "
-                "remove it, or name another directory by --config.data.directory"
+                f"{path} is damaged ({error!r}): remove {data.directory}"
+            ) from None
+        needed = (data.episodes, tuple(data.image_size))
+        if found != needed:
+            raise ExperimentError(
+                f"{data.directory} holds {_told(*found)}, the preset needs {_told(*needed)}: "
+                "remove it, or name another directory by --config.data.directory and "
+                "--config.train.data.directory"
             )
         return
     height, width = data.image_size
@@ -150,9 +183,17 @@ def ensure_data(data: Any, progress: bool = True) -> None:
         f"--skills={','.join(data.skills)}", f"--image_size={height},{width}",
         f"--seed={data.seed}",
     ]  # fmt: skip
-    done = subprocess.run(command, check=False, stderr=None if progress else subprocess.DEVNULL)
+    # Its progress is shown as it comes; without, its last words are kept for the error.
+    keep = None if progress else subprocess.PIPE
+    done = subprocess.run(command, check=False, stdout=keep, stderr=keep, text=True)
     if done.returncode:
-        raise ExperimentError(f"making {data.directory} failed: {' '.join(command)}")
+        words = (done.stderr or "").strip().splitlines()
+        reason = words[-1] if words else f"it ended with status {done.returncode}"
+        raise ExperimentError(f"making {data.directory} failed: {reason} ({shlex.join(command)})")
+
+
+def _told(episodes: int, image_size: tuple[int, int]) -> str:
+    return f"{episodes:,} episodes of {image_size[0]} x {image_size[1]} pixels"
 
 
 def main(

@@ -20,6 +20,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -61,12 +62,15 @@ class Series:
       name: for the legend.
       values: [places].
       low, high: [places], ends of the intervals; None draws none.
+      samples: [places], what each value was pooled from (one number a seed), drawn as crosses on
+        its bar; None draws none.
     """
 
     name: str
     values: Sequence[float] | np.ndarray
     low: Sequence[float] | np.ndarray | None = None
     high: Sequence[float] | np.ndarray | None = None
+    samples: Sequence[Sequence[float]] | None = None
 
     def reach(self) -> np.ndarray | None:
         """Lengths of the whiskers: [2, places], below and above."""
@@ -121,7 +125,10 @@ def error_bars(axes: Any, x: Sequence[float] | np.ndarray, series: Sequence[Seri
 
 
 def bar_groups(axes: Any, groups: Sequence[str], series: Sequence[Series]) -> None:
-    """For each group (named under the axis) one bar a series, with intervals; with a legend."""
+    """For each group (named under the axis) one bar a series, with intervals; with a legend.
+
+    A bar without height is drawn as a line on the axis; where a number is missing, nothing is.
+    """
     places, width = np.arange(len(groups)), 0.8 / max(len(series), 1)
     for i, one in enumerate(series):
         colour, hatch = COLOURS[i % len(COLOURS)], HATCHES[i % len(HATCHES)]
@@ -131,6 +138,21 @@ def bar_groups(axes: Any, groups: Sequence[str], series: Sequence[Series]) -> No
             facecolor=colour if not hatch else "white", capsize=3 if len(groups) < 12 else 2,
             error_kw={"linewidth": 1.2, "ecolor": "#333333"},
         )  # fmt: skip
+        for place, samples in zip(places, one.samples or (), strict=False):
+            # Beside the whisker, in a row, on a white edge: legible on any bar.
+            middle = place + (i - (len(series) - 1) / 2) * width
+            x = middle + width * np.resize((-0.24, 0.24), len(samples))
+            edge = [patheffects.withStroke(linewidth=3, foreground="white")]
+            axes.plot(
+                x,
+                samples,
+                "x",
+                color="black",
+                markersize=5,
+                path_effects=edge,
+                zorder=4,
+                clip_on=False,
+            )
     axes.set_xticks(places, groups)
     axes.grid(True, axis="y")
     if len(series) > 1:

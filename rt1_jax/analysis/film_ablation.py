@@ -19,6 +19,9 @@ from rt1_jax.analysis.experiment import (
     Rate,
     complete_runs,
     main,
+    percent_axis,
+    ranking,
+    rate_series,
     seeded_runs,
     success,
     training_config,
@@ -61,7 +64,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
         "How the instruction comes in",
         _summary(rates, splits),
         [
-            ("success", "Success over all seeds, with 95% Wilson intervals."),
+            ("success", "Success over all seeds, with 95% Wilson intervals; crosses are seeds."),
             ("targets", f"Success on {splits[0]} by the object that the instruction names."),
         ],
         [
@@ -131,15 +134,11 @@ def target_of(instruction: str) -> str:
 
 
 def _summary(rates: dict[str, dict[tuple[str, str], Rate]], splits: Sequence[str]) -> list[str]:
-    lines = []
-    for split in splits:
-        known = {name: of[split, "policy"] for name, of in rates.items()}
-        order = sorted(
-            (name for name in known if known[name].episodes), key=lambda name: -known[name].rate
-        )
-        told = ", ".join(f"{NAMES.get(name, name)} {known[name].rate:.0%}" for name in order)
-        lines.append(f"{split.replace('_', ' ')}: {told}.")
-    return lines
+    return [
+        f"{split.replace('_', ' ')}: "
+        f"{ranking({name: of[split, 'policy'] for name, of in rates.items()}, NAMES)}."
+        for split in splits
+    ]
 
 
 def _told(condition: str) -> str:
@@ -157,17 +156,15 @@ def _draw_success(
     stem: pathlib.Path,
 ) -> None:
     figure = figures.new_figure(8.4, 4.2)
-    axes = figure.add_subplot(ylabel="success rate", ylim=(0, 1.18))
+    axes = figure.add_subplot()
     names = [*rates]
     series = []
     for split, condition in columns:
         of = [rates[name][split, condition] for name in names]
-        values = [rate.rate for rate in of]
-        low, high = np.asarray([r.interval if r.episodes else (np.nan, np.nan) for r in of]).T
         label = f"{split.replace('_', ' ')}, {_told(condition)}"
-        series.append(figures.Series(label, values, low, high))
+        series.append(rate_series(label, of))
     figures.bar_groups(axes, [NAMES.get(n, n).replace(" ", "\n", 1) for n in names], series)
-    axes.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
+    percent_axis(axes)
     axes.legend(ncols=2, loc="upper center")
     figures.save_figure(figure, stem)
 
@@ -180,14 +177,14 @@ def _draw_objects(objects: dict[str, dict[str, Rate]], stem: pathlib.Path) -> No
     )
     figure = figures.new_figure(9.0, 1.2 + 0.55 * len(objects) + 0.9)
     axes = figure.add_subplot()
-    image = axes.imshow(table, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(100 * table, cmap="Greys", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(len(targets)), targets, rotation=40, ha="right")
     axes.set_yticks(range(len(objects)), [NAMES.get(name, name) for name in objects])
     for (row, column), value in np.ndenumerate(table):
         if np.isfinite(value):
             ink = "white" if value > 0.5 else "black"
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=ink)
-    figure.colorbar(image, label="success rate", shrink=0.9)
+    figure.colorbar(image, label="success, %", shrink=0.9)
     figures.save_figure(figure, stem)
 
 

@@ -19,6 +19,8 @@ from rt1_jax.analysis.experiment import (
     Rate,
     complete_runs,
     main,
+    percent_axis,
+    rate_series,
     seeded_runs,
     success,
     training_config,
@@ -75,7 +77,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
         for name, n in sizes.items()
     ]
     task_rows = [
-        (f"{s:.1%}", *(by_tasks[split][s].text() for split in splits), len(finished[name]))
+        (f"{100 * s:g}%", *(by_tasks[split][s].text() for split in splits), len(finished[name]))
         for name, s in shares.items()
     ]
     return write_analysis(
@@ -153,7 +155,9 @@ def _point(result: Finished, size: int, split: str) -> Point:
 def _tasks_summary(preset: Any, by_tasks: dict[str, dict[float, Rate]]) -> list[str]:
     lines = []
     for split, of in by_tasks.items():
-        told = [f"{s:.1%} of the tasks {rate.rate:.0%}" for s, rate in of.items() if rate.episodes]
+        told = [
+            f"{100 * s:g}% of the tasks {rate.rate:.0%}" for s, rate in of.items() if rate.episodes
+        ]
         if len(told) > 1:
             lines.append(
                 f"{NAMES.get(split, split)}, {preset.scaling.tasks_episodes:,} episodes each: "
@@ -167,49 +171,64 @@ def _tasks_summary(preset: Any, by_tasks: dict[str, dict[float, Rate]]) -> list[
 def _draw_sizes(
     rates: dict[str, dict[int, Rate]], fits: dict[str, dict[str, Fit]], stem: pathlib.Path
 ) -> None:
-    figure = figures.new_figure(9.6, 4.3)
+    figure = figures.new_figure(9.6, 5.0)
     linear = figure.add_subplot(1, 2, 1)
     double = figure.add_subplot(1, 2, 2)
+    failures: list[float] = [1.0]
     for i, (split, of) in enumerate(rates.items()):
         known = {n: rate for n, rate in of.items() if rate.episodes}
         if not known:
             continue
-        x = np.asarray([*known], float)
+        sizes = np.asarray([*known], float)
+        x = sizes * (0.95, 1.05)[i % 2]  # side by side
         y = np.asarray([rate.rate for rate in known.values()])
         low, high = np.asarray([rate.interval for rate in known.values()]).T
-        colour, marker = figures.COLOURS[i], figures.MARKERS[i]
-        shift = 1 + 0.03 * i  # side by side
-        seeds = [(n, seed) for n, rate in known.items() for seed in rate.seeds]
+        below, above = np.clip([y - low, high - y], 0, None)
+        failures += [f for f in (*(1 - high), *(1 - y)) if f > 0.002]
+        colour = figures.COLOURS[i]
+        name = NAMES.get(split, split)
         style: dict[str, Any] = {
             "color": colour,
             "linestyle": "none",
-            "marker": marker,
+            "marker": figures.MARKERS[i],
+            "markerfacecolor": "white" if i % 2 else colour,
             "capsize": 3.5,
         }
-        name = NAMES.get(split, split)
-        linear.errorbar(x * shift, y, [y - low, high - y], label=name, **style)
-        linear.scatter(
-            [n * shift for n, _ in seeds], [s for _, s in seeds], marker="x", s=26, color="#333333"
-        )
-        double.errorbar(x * shift, 1 - y, [high - y, y - low], label=name, **style)
+        linear.errorbar(x, y, [below, above], label=name, **style)
+        double.errorbar(x, 1 - y, [above, below], **style)
+        outwards = (0.95, 1.05)[i % 2]
+        for place, rate in zip(x, known.values(), strict=True):
+            if len(rate.seeds) > 1:
+                crosses = {"color": "#333333", "markersize": 5}
+                linear.plot([place * outwards] * len(rate.seeds), rate.seeds, "x", **crosses)
         if split not in fits:
             continue
-        grid = np.geomspace(x.min() * 0.8, x.max() * 1.25, 100)
-        for curve, dash in (("power law", "-"), ("logistic", "--")):
+        grid = np.geomspace(sizes.min() * 0.8, sizes.max() * 1.25, 100)
+        for j, curve in enumerate(("power law", "logistic")):
             values = fits[split][curve].success(grid)
-            label = f"{curve}, {name}"
-            linear.plot(grid, values, color=colour, linestyle=dash, linewidth=1.4, label=label)
-            double.plot(grid, 1 - values, color=colour, linestyle=dash, linewidth=1.4)
+            dash = figures.DASHES[(0, 1, 3, 2)[(2 * i + j) % 4]]
+            line: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 1.4}
+            linear.plot(grid, values, label=f"{curve}, {name}", **line)
+            double.plot(grid, 1 - values, **line)
     linear.set(xscale="log", ylim=(-0.03, 1.03), xlabel="training episodes", ylabel="success rate")
+    linear.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0%", "25%", "50%", "75%", "100%"))
     double.set(xscale="log", yscale="log", xlabel="training episodes", ylabel="failure rate")
+    double.set_ylim(0.8 * min(failures), 1.2)
+    marks = [f for f in (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if f > min(failures)]
+    double.set_yticks(marks, [f"{100 * f:g}%" for f in marks])
     for axes in (linear, double):
         axes.grid(True)
         ticks = sorted({n for of in rates.values() for n in of})
         axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
         axes.minorticks_off()
-    failures = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-    double.set_yticks(failures, [f"{f:g}" for f in failures])
-    linear.legend(fontsize=8.5, loc="best")
+    handles, labels = linear.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda k: labels[k].split(", ")[-1])
+    figure.legend(
+        [handles[k] for k in order],
+        [labels[k] for k in order],
+        loc="outside lower center",
+        ncols=max(1, len(rates)),
+    )
     figures.save_figure(figure, stem)
 
 
@@ -217,24 +236,17 @@ def _draw_sizes(
 def _draw_tasks(by_tasks: dict[str, dict[float, Rate]], episodes: int, stem: pathlib.Path) -> None:
     figure = figures.new_figure(6.4, 4.0)
     shares = [*next(iter(by_tasks.values()))]
-    axes = figure.add_subplot(
-        xlabel=f"share of the tasks in {episodes:,} training episodes",
-        ylabel="success rate",
-        ylim=(0, 1.03),
-    )
+    axes = figure.add_subplot(xlabel=f"share of the tasks in {episodes:,} training episodes")
     figures.bar_groups(
         axes,
-        [f"{share:.1%}" for share in shares],
+        [f"{100 * share:g}%" for share in shares],
         [
-            figures.Series(
-                NAMES.get(split, split),
-                [of[s].rate for s in shares],
-                [of[s].interval[0] if of[s].episodes else np.nan for s in shares],
-                [of[s].interval[1] if of[s].episodes else np.nan for s in shares],
-            )
+            rate_series(NAMES.get(split, split), [of[s] for s in shares])
             for split, of in by_tasks.items()
         ],
     )
+    percent_axis(axes)
+    axes.legend(ncols=2, loc="upper center")
     figures.save_figure(figure, stem)
 
 

@@ -3,23 +3,27 @@
     DIRECTORY/RUN/config.json, checkpoints, metrics.jsonl   as train.py leaves them
     DIRECTORY/RUN/training.json                             what training gave
     DIRECTORY/RUN/evaluation-KEY/results.json               as eval.py leaves it
-    DIRECTORY/RUN/log.txt                                   what the run printed
+    DIRECTORY/RUN/log.txt                                   what the run printed last
 
 RUN is the config's name, seed and a hash of all of it, so that analyses share their runs; KEY is a
 hash of what was evaluated. Runs go side by side in processes of their own, each on cores of its
-own: small models use one core better than many.
+own: small models use one core better than many. Several sweeps may share a directory: a run is
+locked while it is made, and who comes second finds it finished.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,41 +119,53 @@ def run_sweep(
     """
     root = pathlib.Path(directory)
     waiting = {(run.name, run.evaluation): run for run in runs if read(run, root) is None}
-    cores: list[list[int]] = _shares(parallel)
+    # Evaluations of one policy wait for each other: they share its directory.
+    by_name: dict[str, list[Run]] = {}
+    for run in waiting.values():
+        by_name.setdefault(run.name, []).append(run)
+    free = _shares(parallel)
+    reasons: dict[tuple[str, str], str] = {}
+    children = _Children()
     with (
         concurrent.futures.ThreadPoolExecutor(parallel) as pool,
         tqdm.tqdm(total=len(waiting), unit="run", disable=not progress) as bar,
     ):
-        free = list(range(parallel))
-
-        def work(run: Run) -> None:
-            share = free.pop()
-            try:
-                _execute(run, root, cores[share])
-            finally:
-                free.append(share)
-                bar.update()
-                bar.set_postfix_str(run.name, refresh=False)
 
         def work_through(group: list[Run]) -> None:
             for run in group:
-                work(run)
+                cores = free.pop()
+                try:
+                    _execute(run, root, cores, children)
+                finally:
+                    free.append(cores)
+                if read(run, root) is None:
+                    reasons[run.name, run.evaluation] = _last_line(root / run.name)
+                bar.update()
+                bar.set_postfix_str(run.name, refresh=False)
 
-        # Evaluations of one policy wait for each other: they share its directory.
-        by_name: dict[str, list[Run]] = {}
-        for (name, _), run in waiting.items():
-            by_name.setdefault(name, []).append(run)
-        list(pool.map(work_through, by_name.values()))
-    return [read(run, root) or Missing(run, _last_line(root / run.name)) for run in runs]
+        try:
+            list(pool.map(work_through, by_name.values()))
+        except BaseException:  # Ctrl-C, too: nothing goes on behind the user's back
+            children.end()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [
+        read(run, root)
+        or Missing(run, reasons.get((run.name, run.evaluation), "its results cannot be read"))
+        for run in runs
+    ]
 
 
 def read(run: Run, directory: str | os.PathLike[str]) -> Finished | None:
     """A run's numbers, or None while it is not finished."""
     root = pathlib.Path(directory) / run.name
+    training = _read_training(root)
     try:
-        training = json.loads((root / "training.json").read_text())
         results = json.loads((root / run.evaluation / "results.json").read_text())
-    except (OSError, ValueError):
+        results["closed_loop"]["summary"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if training is None:
         return None
     return Finished(run, training["summary"], results, training["step_ms"])
 
@@ -162,12 +178,11 @@ def complete(run: Run, directory: str | os.PathLike[str]) -> None:
     from rt1_jax.training.loop import train
 
     root = pathlib.Path(directory) / run.name
-    path = root / "training.json"
-    if not path.exists():
+    if _read_training(root) is None:
         summary = train(run.config, root, progress=False)
         policy = load_policy(root)
         content = {"summary": summary, "step_ms": step_milliseconds(policy)}
-        write_atomically(path, json.dumps(content, indent=1))
+        write_atomically(root / "training.json", json.dumps(content, indent=1))
     else:
         policy = load_policy(root)
     evaluate(
@@ -186,32 +201,71 @@ def complete(run: Run, directory: str | os.PathLike[str]) -> None:
     )
 
 
-def _execute(run: Run, root: pathlib.Path, cores: list[int]) -> None:
+class _Children:
+    """The processes of a sweep, so that they end with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
+
+    def run(self, command: list[str], **options: Any) -> int:
+        """As `subprocess.run`; gives the exit status. Starts nothing after `end`."""
+        with self._lock:
+            if self._ended:
+                return -signal.SIGTERM
+            child = subprocess.Popen(command, **options)
+            self._running.add(child)
+        try:
+            return child.wait()
+        finally:
+            self._running.discard(child)
+
+    def end(self) -> None:
+        """Ends all that run. Checkpoints are whole or not there, so that no care is needed."""
+        with self._lock:
+            self._ended = True
+            for child in tuple(self._running):
+                child.terminate()
+
+
+def _execute(run: Run, root: pathlib.Path, cores: list[int], children: _Children) -> None:
     """Completes a run in a process of its own on the given cores; its output goes to a log."""
     home = root / run.name
     home.mkdir(parents=True, exist_ok=True)
-    request = {
-        "config": run.config.to_dict(),
-        "splits": run.splits,
-        "skills": run.skills,
-        "episodes": run.episodes,
-        "controls": run.controls,
-        "cores": cores,
-    }
-    write_atomically(home / "request.json", json.dumps(request))
     environment = {"JAX_COMPILATION_CACHE_DIR": str(root.resolve() / "compiled"), **os.environ}
-    with (home / "log.txt").open("w") as log:
-        subprocess.run(
-            [sys.executable, "-m", "rt1_jax.analysis.sweep", str(root), run.name],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            check=False,
-            env=environment,
-        )
+    with (home / "lock").open("w") as lock:
+        # The child holds it, too: it may outlive this process.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if read(run, root) is not None:
+            return
+        request = {
+            "config": run.config.to_dict(),
+            "splits": run.splits,
+            "skills": run.skills,
+            "episodes": run.episodes,
+            "controls": run.controls,
+            "cores": cores,
+        }
+        write_atomically(home / "request.json", json.dumps(request))
+        with (home / "log.txt").open("wb") as log:
+            status = children.run(
+                [sys.executable, "-m", "rt1_jax.analysis.sweep", str(root), run.name],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=(lock.fileno(),),
+            )
+            if status < 0:
+                log.seek(0, os.SEEK_END)
+                log.write(f"\nended by signal {-status}\n".encode())
 
 
 def _shares(parallel: int) -> list[list[int]]:
     """The cores that each of the runs side by side may use; empty lists where that is unknown."""
+    if parallel < 1:
+        raise ValueError(f"{parallel} runs side by side: at least one is needed")
     if not hasattr(os, "sched_getaffinity"):
         return [[] for _ in range(parallel)]
     cores = sorted(os.sched_getaffinity(0))
@@ -225,9 +279,18 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+def _read_training(home: pathlib.Path) -> dict[str, Any] | None:
+    """The content of `training.json`, or None if it is not there or damaged."""
+    try:
+        content = json.loads((home / "training.json").read_text())
+        return {"summary": content["summary"], "step_ms": content["step_ms"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def _last_line(home: pathlib.Path) -> str:
     try:
-        lines = (home / "log.txt").read_text().strip().splitlines()
+        lines = (home / "log.txt").read_text(errors="replace").strip().splitlines()
     except OSError:
         return "it was never started"
     return lines[-1] if lines else "it printed nothing"
