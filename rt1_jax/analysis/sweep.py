@@ -128,7 +128,7 @@ def run_sweep(
     children = _Children()
     with (
         concurrent.futures.ThreadPoolExecutor(parallel) as pool,
-        tqdm.tqdm(total=len(waiting), unit="run", disable=not progress) as bar,
+        tqdm.tqdm(total=len(waiting), unit="run", disable=not (progress and waiting)) as bar,
     ):
 
         def work_through(group: list[Run]) -> None:
