@@ -67,7 +67,7 @@ def _small() -> ConfigDict:
 
     config.baselines = ConfigDict()
     config.baselines.models = ("rt1", "bc_z", "gato")
-    config.baselines.variants = ("lesson",)  # of rt1
+    config.baselines.variants = ("no_history", "lesson")  # of rt1
     config.baselines.splits = (
         "seen",
         "unseen_tasks",

@@ -35,6 +35,7 @@ NAMES = {
     "bc_z": "BC-Z",
     "bc_z_xl": "BC-Z XL",
     "gato": "Gato",
+    "no_history": "RT-1 without history",
     "lesson": "the lesson's model",
 }
 
