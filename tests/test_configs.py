@@ -13,7 +13,6 @@ from rt1_jax.analysis.variants import VARIANTS
 from rt1_jax.models import registry
 from rt1_jax.training.optimizer import make_schedule
 
-
 # Every file that makes a config for train.py, with all its arguments; `None` where it takes none.
 TRAINING = {
     "tabletop": (None,),
@@ -42,11 +41,14 @@ def flat(tree, prefix=""):
 
 def parameter_count(config: ConfigDict) -> int:
     model = registry.build(config.architecture, config.model.to_dict())
-    part = config.model.get("image_tokenizer") or config.model
+    part = config.model.get("image_tokenizer") or config.model.get("patches") or config.model
     height, width = part.image_size
     images = jax.ShapeDtypeStruct((1, config.model.frames, height, width, 3), np.uint8)
     embeddings = jax.ShapeDtypeStruct((1, config.model.embedding_size), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images, embeddings)
+    told = {}
+    if config.architecture == "gato":
+        told["action_tokens"] = jax.ShapeDtypeStruct((1, config.model.frames, 11), np.int32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images, embeddings, **told)
     return sum(x.size for x in jax.tree.leaves(shapes["params"]))
 
 
