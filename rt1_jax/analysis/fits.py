@@ -220,7 +220,8 @@ def _maximize(
         return -float(failures @ np.log(failing) + successes @ np.log1p(-failing))
 
     starts = [start] if start is not None else _starts(name, sizes)
-    options = {"xatol": 1e-6, "fatol": 1e-9, "maxiter": 4000}
+    # Drawn again, chance is far larger than what a looser end leaves.
+    options = {"xatol": 1e-6, "fatol": 1e-9} if start is None else {"xatol": 1e-4, "fatol": 1e-4}
     found = [
         optimize.minimize(negative, first, method="Nelder-Mead", options=options)
         for first in starts
