@@ -109,7 +109,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
                 [(NAMES.get(name, name), value) for name, value in full_size.items()],
             ),
             (
-                "The RT-1 paper's table 13, real robots",
+                "The RT-1 paper's ablations, real robots",
                 ("decoding", "seen, %", "unseen, %", "ms"),
                 [(NAMES[name], *numbers) for name, numbers in PAPER_DECODING.items()],
             ),
