@@ -1,7 +1,7 @@
 """Numbers of the papers and the lesson, to stand beside what is measured here.
 
-Success in percent. Sources: Brohan et al. 2022 (RT-1), tables 2 and 7 and its ablations; the lesson that this
-project grew from, which quotes other evaluations of the same systems.
+Success in percent. Sources: Brohan et al. 2022 (RT-1), tables 2 and 7 and its model ablations; the
+lesson that this project grew from, which quotes other evaluations of the same systems.
 """
 
 from __future__ import annotations
@@ -28,4 +28,4 @@ PAPER_TASKS = ((75, 97, 86, 54),)
 """Likewise: percent of the tasks, of the data, success on seen tasks, generalisation."""
 
 PAPER_DECODING = {"rt1": (97, 76, 15), "autoregressive": (85, 71, 36)}
-"""RT-1 paper, model ablations: success on seen and unseen tasks, milliseconds of the model a step."""
+"""RT-1 paper, model ablations: success on seen and unseen tasks, milliseconds a step."""
