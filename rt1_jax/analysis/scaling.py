@@ -199,7 +199,7 @@ def _draw_sizes(
         outwards = (0.95, 1.05)[i % 2]
         for place, rate in zip(x, known.values(), strict=True):
             if len(rate.seeds) > 1:
-                crosses = {"color": "#333333", "markersize": 5}
+                crosses: dict[str, Any] = {"color": "#333333", "markersize": 5}
                 linear.plot([place * outwards] * len(rate.seeds), rate.seeds, "x", **crosses)
         if split not in fits:
             continue

@@ -192,6 +192,7 @@ def test_an_interruption_ends_the_processes_and_starts_no_more(tmp_path, monkeyp
         results.close()
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(sweep.concurrent.futures.ThreadPoolExecutor, "map", interrupted)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_sweep(runs, tmp_path / "runs", progress=False)
