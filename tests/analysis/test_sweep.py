@@ -9,8 +9,10 @@ import time
 
 import pytest
 from ml_collections import ConfigDict
+from small import small_config
 
 from rt1_jax.analysis import sweep
+from rt1_jax.analysis.experiment import ensure_data
 from rt1_jax.analysis.sweep import Finished, Missing, Run, read, run_sweep
 
 
@@ -192,6 +194,7 @@ def test_an_interruption_ends_the_processes_and_starts_no_more(tmp_path, monkeyp
         results.close()
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(sweep.concurrent.futures.ThreadPoolExecutor, "map", interrupted)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_sweep(runs, tmp_path / "runs", progress=False)
@@ -239,9 +242,10 @@ def test_a_request_of_another_run_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_is_trained_and_evaluated_for_real_and_goes_on_where_it_stopped(tmp_path):
-    from small import make_dataset, small_config
-
-    config = small_config(make_dataset(tmp_path / "data"))
+    data = ConfigDict({"directory": str(tmp_path / "data"), "skills": ("pick",), "seed": 0})
+    data.update(episodes=6, image_size=(16, 20))
+    ensure_data(data, progress=False)
+    config = small_config(tmp_path / "data")
     run = Run(config, skills=("pick",), episodes=2)
     (result,) = run_sweep([run], tmp_path / "runs", progress=False)
     assert isinstance(result, Finished), result
