@@ -190,4 +190,4 @@ def test_names_of_the_small_presets_runs_stay(repository_root):
     names = {run.name for run in experiment_runs(preset)}
     assert {"tabletop-s0-f1ac1127ca", "tabletop_no_language-s0-eb306022f2"} <= names
     assert {"bc_z_tabletop-s1-4a739d32ac", "gato_tabletop-s0-d89435b776"} <= names
-    assert len(names) == 28
+    assert len(names) == 30

@@ -49,6 +49,7 @@ def preset(monkeypatch):
     config = experiments.get_config("smoke")
     config.seeds = (0, 1)
     config.evaluation.episodes = 20
+    config.baselines.variants = ("lesson",)
     config.parallel = 1
     return config
 
