@@ -159,8 +159,7 @@ def verdict(fits: dict[str, Fit], level: float = 0.05) -> str:
     law += f"[{low:.2f}, {high:.2f}])"
     ahead = "the power law" if gain > 0 else "the logistic curve"
     ahead = f"{ahead} is ahead by ΔAIC {abs(gain):.1f}"
-    unknown = " How much seeds differ is not known, nor allowed for."
-    seeds = "" if power.dispersion.degrees else unknown
+    seeds = _told(power.dispersion)
     chance = f"p = {power.p_value:.2g}"
     if power.p_value < level:
         return (
@@ -181,6 +180,19 @@ def verdict(fits: dict[str, Fit], level: float = 0.05) -> str:
     return (
         f"Undecided: {law} fits ({chance}), and so does the logistic curve "
         f"(p = {logistic.p_value:.2g}); {ahead}.{seeds}"
+    )
+
+
+def _told(spread: Dispersion) -> str:
+    """A sentence on the seeds, where there is something to say."""
+    if not spread.degrees:
+        return " How much seeds differ is not known, nor allowed for."
+    if spread.applied < 2:
+        return ""
+    return (
+        f" Seeds of a size vary {spread.applied:.0f} times as much (in variance) as the luck of "
+        "their episodes explains, which is allowed for: more seeds would tell more than more "
+        "episodes."
     )
 
 

@@ -113,6 +113,8 @@ def test_seeds_that_differ_make_p_values_larger_and_intervals_wider():
     deviance = other["power law"].deviance
     expected = stats.f.sf(deviance / 2 / factor, 2, other["power law"].dispersion.degrees)
     np.testing.assert_allclose(other["power law"].p_value, expected)
+    assert f"Seeds of a size vary {factor:.0f} times as much" in verdict(other)
+    assert "Seeds of a size" not in verdict(one)
     for name in one:
         width, wider = np.ptp(one[name].interval, axis=1), np.ptp(other[name].interval, axis=1)
         assert (wider > 1.5 * width).all()
