@@ -89,8 +89,8 @@ def _lesson(model: RT1Config) -> RT1Config:
     A plain ResNet, one FiLM (m x + a) after it, TokenLearner with a sigmoid mask for each token,
     post-norm layers without mask or positions, the mean of the tokens, a head for each action
     token; one image. For RT-1's full size these are the lesson's own numbers: ResNet-18, 224 x 224
-    pixels, 8 layers of width 512 with 8 heads and a feed-forward layer of 2,048 with ReLU. One linear
-    layer is more than the lesson has: the one that takes image tokens into the transformer.
+    pixels, 8 layers of width 512 with 8 heads and a feed-forward layer of 2,048 with ReLU. One
+    linear layer is more than the lesson has: the one that takes tokens into the transformer.
     """
     tokenizer = model.image_tokenizer
     full_size = min(tokenizer.image_size) >= 224
