@@ -113,6 +113,8 @@ def _smoke() -> ConfigDict:
     config.data.directory = "data/experiments_smoke"
     config.data.episodes = 150
     config.train.data.directory = config.data.directory
+    config.train.data.embedding_components = 6  # few sentences have few words
+    config.train.model.embedding_size = 6
     config.train.optimizer.update(steps=20, warmup_steps=5)
     config.seeds = (0,)
     config.evaluation.episodes = 4
