@@ -3,7 +3,8 @@
 python -m rt1_jax.analysis.scaling --config=configs/experiments.py:small --output=out/scaling
 (likewise decoding, film_ablation and baselines)
 
-`small` is for two CPU cores, up to 45 minutes an experiment; the experiments share their runs.
+`small` is for two CPU cores, about half an hour an experiment (the sum of its runs' times; they
+share runs).
 `accelerator` is the paper's size on all skills of the tabletop, for an accelerator; its cost has
 not been measured. `smoke` only shows that all parts work. Expected of `small`: docs/experiments.md.
 """

@@ -22,13 +22,12 @@ from rt1_jax.analysis.experiment import (
     ranking,
     rate_series,
     seeded_runs,
+    step_times,
     success,
     training_config,
 )
 from rt1_jax.analysis.paper import LESSON_TABLE, PAPER_TABLE_2
 from rt1_jax.analysis.report import write_analysis
-from rt1_jax.analysis.sweep import Finished
-from rt1_jax.analysis.timing import interleaved_milliseconds
 
 NAMES = {
     "rt1": "RT-1",
@@ -53,7 +52,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
     finished, notes = complete_runs(preset, groups, runs)
     rates = {name: {split: success(of, split) for split in splits} for name, of in finished.items()}
     wrong = {name: success(of, splits[0], "wrong_instruction") for name, of in finished.items()}
-    times = _times(finished, runs)
+    times = step_times(finished, runs)
     _draw(rates, splits, output / "baselines")
     rows = [
         (
@@ -128,13 +127,6 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
             "Intervals pool the episodes of all seeds: they do not hold how much seeds differ.",
         ],
     )
-
-
-def _times(finished: dict[str, list[Finished]], runs: pathlib.Path) -> dict[str, float]:
-    from rt1_jax.policies.load import load_policy
-
-    policies = {name: load_policy(runs / of[0].run.name) for name, of in finished.items() if of}
-    return interleaved_milliseconds(policies)
 
 
 def _summary(rates: dict[str, dict[str, Rate]], splits: Sequence[str]) -> list[str]:

@@ -21,12 +21,14 @@ import numpy as np
 
 from rt1_jax.analysis import figures
 from rt1_jax.analysis.experiment import (
+    ExperimentError,
     Rate,
     complete_runs,
     main,
     percent_axis,
     rate_series,
     seeded_runs,
+    step_times,
     success,
     training_config,
 )
@@ -34,7 +36,7 @@ from rt1_jax.analysis.intervals import MeanInterval, mean_interval
 from rt1_jax.analysis.paper import PAPER_DECODING
 from rt1_jax.analysis.report import write_analysis
 from rt1_jax.analysis.sweep import Finished
-from rt1_jax.analysis.timing import interleaved, interleaved_milliseconds
+from rt1_jax.analysis.timing import interleaved
 
 NAMES = {
     "rt1": "parallel (RT-1)",
@@ -66,7 +68,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
         )
         for name, of in held_out.items()
     }
-    times = _times(finished, runs)
+    times = step_times(finished, runs)
     full_size = full_size_milliseconds()
     _draw(rates, times, full_size, output / "decoding")
     words = [split.replace("_", " ") for split in splits]
@@ -78,8 +80,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
             (
                 "decoding",
                 "Left: success over all seeds, with 95% Wilson intervals; crosses are seeds. "
-                "Right: median "
-                "milliseconds on this machine, the ways taking turns.",
+                "Right: median milliseconds on this machine, the ways taking turns.",
             )
         ],
         [
@@ -170,25 +171,20 @@ def full_size_milliseconds(repeats: int = 10) -> dict[str, float]:
 def _held_out(results: Sequence[Finished], runs: pathlib.Path) -> list[dict[str, Any]]:
     """Offline numbers of each run's policy on its validation episodes, each in its own history."""
     from rt1_jax.data.store import StepStore
+    from rt1_jax.data.subset import split_validation
     from rt1_jax.evaluation.offline import embeddings_for, evaluate_offline
     from rt1_jax.policies.load import load_policy
 
     numbers = []
     for result in results:
         data = result.run.config.data
-        store = StepStore.open(data.directory)
-        store = store.select(slice(len(store) - data.validation_episodes, None))
+        _, held_out = split_validation(StepStore.open(data.directory), data.validation_episodes)
+        if held_out is None:
+            raise ExperimentError("data.validation_episodes is 0: no episode is held out")
         policy = load_policy(runs / result.run.name)
-        embeddings, _ = embeddings_for(policy, store)
-        numbers.append(evaluate_offline(policy, store, embeddings))
+        embeddings, _ = embeddings_for(policy, held_out)
+        numbers.append(evaluate_offline(policy, held_out, embeddings))
     return numbers
-
-
-def _times(finished: dict[str, list[Finished]], runs: pathlib.Path) -> dict[str, float]:
-    from rt1_jax.policies.load import load_policy
-
-    policies = {name: load_policy(runs / of[0].run.name) for name, of in finished.items() if of}
-    return interleaved_milliseconds(policies)
 
 
 def _summary(

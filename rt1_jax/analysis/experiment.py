@@ -152,6 +152,15 @@ def complete_runs(
     return finished, notes
 
 
+def step_times(finished: dict[str, list[Finished]], directory: pathlib.Path) -> dict[str, float]:
+    """Milliseconds that the first policy of each group takes for a step, taking turns."""
+    from rt1_jax.analysis.timing import interleaved_milliseconds
+    from rt1_jax.policies.load import load_policy
+
+    policies = {n: load_policy(directory / of[0].run.name) for n, of in finished.items() if of}
+    return interleaved_milliseconds(policies)
+
+
 def ensure_data(data: Any, progress: bool = True) -> None:
     """Generates the preset's dataset where it is not there yet (or only a part of it).
 
