@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -33,6 +35,9 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         channels = x.shape[-1]
+        if not (train or self.is_initializing() or self.has_variable("params", "scale")):
+            folded: Any = self.get_variable("params", "bias")  # see fold_batch_norm
+            return x + folded.astype(self.dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         scale = self.param("scale", nn.initializers.ones, (channels,))
@@ -48,6 +53,43 @@ class BatchNorm(nn.Module):
             running_mean.value += (1 - self.momentum) * (mean - running_mean.value)
             running_var.value += (1 - self.momentum) * (new_var - running_var.value)
         return y.astype(self.dtype)
+
+
+def fold_batch_norm(variables: Mapping[str, Any], epsilon: float) -> dict[str, Any]:
+    """Variables of the same model for inference: each normalisation's scale is in its convolution.
+
+    A layer ``X_bn`` belongs to ``X_conv`` beside it (``bn_1`` to ``conv_1``). Its parameters are
+    the bias alone then, by which :class:`BatchNorm` knows that it has nothing to normalise; there
+    are no running statistics left. Such variables cannot be trained.
+
+    Raises:
+      ValueError: a normalisation without its convolution.
+    """
+    kept = {name: of for name, of in variables.items() if name != "batch_stats"}
+    kept["params"] = _fold(variables["params"], variables.get("batch_stats", {}), epsilon, "")
+    return kept
+
+
+def _fold(
+    params: Mapping[str, Any], stats: Mapping[str, Any], epsilon: float, path: str
+) -> dict[str, Any]:
+    folded = {
+        name: _fold(of, stats.get(name, {}), epsilon, f"{path}{name}/")
+        if isinstance(of, Mapping)
+        else of
+        for name, of in params.items()
+    }
+    for name, statistics in stats.items():
+        if "mean" not in statistics:
+            continue
+        conv = name.replace("bn", "conv")
+        if conv == name or "kernel" not in params.get(conv, {}):
+            raise ValueError(f"the normalisation {path}{name} has no convolution beside it")
+        multiplier = params[name]["scale"] * jax.lax.rsqrt(statistics["var"] + epsilon)
+        # The last axis of every kernel is its outputs (depthwise: its channels).
+        folded[conv] = {**params[conv], "kernel": params[conv]["kernel"] * multiplier}
+        folded[name] = {"bias": params[name]["bias"] - statistics["mean"] * multiplier}
+    return folded
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

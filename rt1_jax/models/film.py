@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from rt1_jax.models.matrix_product import matrix_product
+
+MODULATION = "modulation"
+"""The collection in which FiLM layers find their projections of an instruction ready-made."""
 
 
 class FiLM(nn.Module):
@@ -23,17 +31,42 @@ class FiLM(nn.Module):
         """Conditions ``x`` ``[n, h, w, c]`` on ``embeddings`` ``[m, e]``, m a divisor of n.
 
         Each embedding serves ``n / m`` consecutive images, so that the projections are computed
-        once where a whole history shares an instruction.
+        once where a whole history shares an instruction. With :func:`modulations` among the
+        variables, these are used in place of the embeddings.
         """
         n, height, width, channels = x.shape
-        m = embeddings.shape[0]
         init = nn.initializers.zeros if self.residual else nn.linear.default_kernel_init
 
         def project(name: str) -> jax.Array:
+            if self.has_variable(MODULATION, name):
+                given: Any = self.get_variable(MODULATION, name)
+                return given.astype(self.dtype)[:, None, None, :]
             dense = nn.Dense(channels, kernel_init=init, dtype=self.dtype, name=name)
             return dense(embeddings)[:, None, None, :]  # [m, 1, 1, c]
 
         add, multiply = project("add"), project("multiply")
+        m = add.shape[0]
         grouped = x.reshape(m, n // m * height, width, channels)
         scale = 1 + multiply if self.residual else multiply
         return (scale * grouped + add).reshape(x.shape)
+
+
+def modulations(params: Mapping[str, Any], embeddings: jax.Array) -> dict[str, Any]:
+    """What the FiLM layers among ``params`` make of embeddings ``[m, e]``.
+
+    Given to a model beside its parameters, as the collection :data:`MODULATION`, it saves them the
+    work at every image while the instruction stays the same.
+
+    Returns:
+      float32 ``[m, channels]`` for ``add`` and ``multiply`` of each layer, in the tree of
+      ``params``, without all else.
+    """
+    if set(params) == {"add", "multiply"}:
+        return {
+            name: matrix_product(embeddings, of["kernel"]) + of["bias"]
+            for name, of in params.items()
+        }
+    parts = {
+        name: modulations(of, embeddings) for name, of in params.items() if isinstance(of, Mapping)
+    }
+    return {name: part for name, part in parts.items() if part}

@@ -19,7 +19,7 @@ from rt1_jax.models.config import Decoding, TransformerConfig
 from rt1_jax.models.inputs import check_frames
 from rt1_jax.models.json_config import ConfigError, JsonConfig, one_of
 from rt1_jax.models.patch_tokenizer import PatchTokenizer, PatchTokenizerConfig
-from rt1_jax.models.sequence import SequenceModel
+from rt1_jax.models.stepping import SteppingModel
 
 _PATCHES = PatchTokenizerConfig()
 _TRANSFORMER = TransformerConfig(
@@ -124,7 +124,7 @@ def gato_tabletop_config() -> GatoConfig:
     )
 
 
-class Gato(SequenceModel):
+class Gato(SteppingModel):
     """The whole model: patches and instruction to tokens, then :class:`SequenceModel`."""
 
     config: GatoConfig

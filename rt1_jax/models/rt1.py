@@ -14,7 +14,7 @@ from rt1_jax.models.config import (
 )
 from rt1_jax.models.image_tokenizer import ImageTokenizer
 from rt1_jax.models.inputs import check_frames
-from rt1_jax.models.sequence import SequenceModel
+from rt1_jax.models.stepping import SteppingModel
 
 __all__ = [
     "RT1",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class RT1(SequenceModel):
+class RT1(SteppingModel):
     """The whole model: FiLM-EfficientNet and TokenLearner, then :class:`SequenceModel`."""
 
     config: RT1Config

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from rt1_jax.models.attention_mask import attention_mask
 from rt1_jax.models.inputs import check_history
@@ -123,91 +122,34 @@ class SequenceModel(nn.Module):
         self._check_tokens(image_tokens)
         return self.transformer(*self._sequence(image_tokens, None), None, train)
 
-    def decode_actions(
-        self, image_tokens: jax.Array, step: jax.Array, action_tokens: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """The most probable action of one step, token after token, each given those before it.
-
-        Keys and values of what came before are computed once and kept: each further token is one
-        row of each layer. Gives what :meth:`decode_tokens` gives for the tokens chosen.
-
-        Args:
-          image_tokens: ``[b, t, tokens, size]``; those after ``step`` are not looked at.
-          step: int ``[b]``, the step to act in, in 0..t-1.
-          action_tokens: int ``[b, t, action_tokens]``, actions of the steps before, looked at only
-            where ``config.past_actions``.
-
-        Returns:
-          int32 ``[b, action_tokens]`` and float32 logits ``[b, action_tokens, bins]``.
-        """
-        config = self.config
-        b, _, n, _ = self._check_tokens(image_tokens)
-        if config.decoding != "autoregressive":
-            raise ValueError(f"decode_actions: decoding is {config.decoding!r}")
-        count = config.action_tokens
-        tokens, mask = self._sequence(image_tokens, action_tokens)
-        kept = np.arange(tokens.shape[1])  # what the first token is predicted from
-        if not config.past_actions:
-            kept = kept[kept % config.step_tokens < n]
-        states, caches = self.transformer.prefill(tokens[:, kept], kept, mask[np.ix_(kept, kept)])
-        room = [(0, 0), (0, count), (0, 0), (0, 0)]
-        caches = jax.tree.map(lambda x: jnp.pad(x, room), caches)
-        start = step * config.step_tokens + n - 1  # [b], where the first token is read
-        row = jnp.argmax(kept == start[:, None], axis=1)
-        state = jnp.take_along_axis(states, row[:, None, None], axis=1)[:, 0]
-        past = jnp.asarray(mask)[:, kept][start] & (kept <= start[:, None])  # [b, kept]
-
-        transformer, variables = self.transformer.unbind()
-        table = self.action_embedding.embedding
-
-        def choose(state: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits: Any = transformer.apply(variables, state, method="logits")
-            return logits.argmax(-1).astype(jnp.int32), logits
-
-        def next_token(carry: Any, k: Any) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-            state, caches = carry
-            token, logits = choose(state)
-            own = jnp.broadcast_to(jnp.arange(count) <= k, (b, count))
-            looked_at = jnp.concatenate([past, own], axis=1)
-            carry = transformer.apply(
-                variables,
-                table[token],
-                start + 1 + k,
-                caches,
-                len(kept) + k,
-                looked_at,
-                method="extend",
-            )
-            return carry, (token, logits)
-
-        (state, _), (tokens, logits) = lax.scan(next_token, (state, caches), np.arange(count - 1))
-        last, last_logits = choose(state)
-        tokens = jnp.concatenate([tokens, last[None]]).swapaxes(0, 1)
-        return tokens, jnp.concatenate([logits, last_logits[None]]).swapaxes(0, 1)
-
     def _sequence(
         self, image_tokens: jax.Array, action_tokens: jax.Array | None
     ) -> tuple[jax.Array, np.ndarray]:
         """The transformer's input ``[b, s, size]`` and its mask ``[s, s]``."""
         config = self.config
-        b, t, n, size = image_tokens.shape
-        autoregressive = config.decoding == "autoregressive"
-        mask = attention_mask(
-            t,
-            n,
-            config.slots,
-            # What is in the slots is known after the step only; zeros do not matter.
-            config.past_actions if autoregressive else config.transformer.images_see_past_actions,
-            own_actions=autoregressive,
-            past_actions=config.past_actions,
-        )
-        if autoregressive:
+        b, t, _, size = image_tokens.shape
+        mask = self._mask(t)
+        if config.decoding == "autoregressive":
             slots = self._embed_actions(action_tokens, (b, t))
             tokens = jnp.concatenate([image_tokens, slots.astype(image_tokens.dtype)], axis=2)
         else:
             # Action slots enter as zeros, in the reference implementations too.
             tokens = jnp.pad(image_tokens, ((0, 0), (0, 0), (0, config.slots), (0, 0)))
         return tokens.reshape(b, -1, size), mask
+
+    def _mask(self, frames: int) -> np.ndarray:
+        """Who may look at whom in that many steps, ``[s, s]``."""
+        config = self.config
+        autoregressive = config.decoding == "autoregressive"
+        return attention_mask(
+            frames,
+            config.frame_shape[0],
+            config.slots,
+            # What is in the slots is known after the step only; zeros do not matter.
+            config.past_actions if autoregressive else config.transformer.images_see_past_actions,
+            own_actions=autoregressive,
+            past_actions=config.past_actions,
+        )
 
     def _embed_actions(self, action_tokens: jax.Array | None, lead: tuple[int, int]) -> jax.Array:
         expected = (*lead, self.config.action_tokens)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rt1_jax.models.config import TokenLearnerConfig
-from rt1_jax.models.matrix_product import flat_dot_general
+from rt1_jax.models.matrix_product import einsum, flat_dot_general
 
 
 class TokenLearner(nn.Module):
@@ -31,7 +31,7 @@ class TokenLearner(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """``[n, positions, c]`` to ``[n, tokens, c]``."""
-        return jnp.einsum("ntp,npc->ntc", self.attention(x).astype(self.dtype), x)
+        return einsum("ntp,npc->ntc", self.attention(x).astype(self.dtype), x)
 
     def attention(self, x: jax.Array) -> jax.Array:
         """The weights of each token: float32 ``[n, tokens, positions]``.

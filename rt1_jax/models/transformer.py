@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -9,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rt1_jax.models.attention import MASKED, Mask, attend
 from rt1_jax.models.config import TransformerConfig
 from rt1_jax.models.matrix_product import flat_dot_general
-
-_MASKED = -1e9
 
 
 class Cache(flax.struct.PyTreeNode):
@@ -88,51 +90,62 @@ class Transformer(nn.Module):
         return self._finish(x)
 
     def prefill(
-        self, tokens: jax.Array, positions: np.ndarray, mask: np.ndarray
+        self,
+        tokens: jax.Array,
+        positions: np.ndarray | jax.Array,
+        keys: int,
+        mask: Mask | Sequence[Mask],
+        rows: jax.Array | None = None,
+        rows_mask: Mask | None = None,
     ) -> tuple[jax.Array, list[Cache]]:
-        """States of all given tokens, and what each layer keeps of them for :meth:`extend`.
+        """States of the tokens wanted, and what each layer keeps of those that are looked at.
 
         Args:
           tokens: ``[b, s, token_size]``.
-          positions: their places in the sequence, ``[s]``.
-          mask: bool ``[s, s]``.
+          positions: their places in the sequence, ``[s]`` or ``[b, s]``.
+          keys: how many, from the first, are looked at and kept.
+          mask: bool, each token (or block of tokens) by the ``keys``; see :func:`attend`.
+          rows: int ``[b, r]``, the tokens wanted, all that the last layer computes; None for all.
+          rows_mask: their mask, ``[b, r, keys]``.
+
+        Returns:
+          ``[b, r, d]`` and a cache of ``keys`` tokens for each layer.
         """
         x, caches = self._embed(tokens, positions), []
+        last = (mask, None) if rows is None or rows_mask is None else (rows_mask, rows)
         for layer in self.layers:
-            caches.append(layer.keep(x))
-            x = layer(x, mask)
+            of = last if layer is self.layers[-1] else (mask, None)
+            x, cache = layer.step(x, None, keys, *of)
+            caches.append(cache)
         return self._finish(x), caches
 
     def extend(
         self,
-        token: jax.Array,
-        position: jax.Array,
+        tokens: jax.Array,
+        positions: jax.Array,
         caches: list[Cache],
         place: jax.Array,
+        keys: int,
         mask: jax.Array,
     ) -> tuple[jax.Array, list[Cache]]:
-        """One token more, looking at what is kept; what :meth:`states` gives in its row.
+        """A few tokens more, looking at what is kept; what :meth:`states` gives in their rows.
 
         Args:
-          token: ``[b, token_size]``.
-          position: int ``[b]``, its place in the sequence.
-          caches: a layer's each, with room for the token.
-          place: int ``[]``, where in the caches it is kept.
-          mask: bool ``[b, s]``, what of the caches it looks at, itself included.
+          tokens: ``[b, r, token_size]``.
+          positions: int ``[b, r]``, their places in the sequence.
+          caches: a layer's each, with room for the tokens.
+          place: int ``[]`` or ``[b]``, from where on in the caches they are kept.
+          keys: how many of them, from the first, are kept.
+          mask: bool ``[b, r, s]``, what of the caches they look at, themselves included.
 
         Returns:
-          its state ``[b, d]``, and the caches with it.
+          their states ``[b, r, d]``, and the caches with them.
         """
-        x, new = self._embed(token[:, None], position[:, None]), []
+        x, new = self._embed(tokens, positions), []
         for layer, cache in zip(self.layers, caches, strict=True):
-            own = layer.keep(x)
-            cache = Cache(
-                lax.dynamic_update_slice_in_dim(cache.key, own.key, place, 1),
-                lax.dynamic_update_slice_in_dim(cache.value, own.value, place, 1),
-            )
-            x = layer.look(x, cache, mask[:, None, None])
+            x, cache = layer.step(x, (cache, place), keys, mask)
             new.append(cache)
-        return self._finish(x)[:, 0], new
+        return self._finish(x), new
 
     def _embed(self, tokens: jax.Array, positions: np.ndarray | jax.Array) -> jax.Array:
         x = self.token_embedding(tokens.astype(self.dtype))
@@ -187,13 +200,30 @@ class TransformerLayer(nn.Module):
         attention = self.attention(queries, self.attention.keep(y), mask, train)
         return self._after(x if rows is None else x[:, rows], attention, train)
 
-    def keep(self, x: jax.Array) -> Cache:
-        """What later tokens look at: of ``[b, s, d]``."""
-        return self.attention.keep(self._before(x))
+    def step(
+        self,
+        x: jax.Array,
+        past: tuple[Cache, jax.Array] | None,
+        keys: int,
+        mask: Mask | Sequence[Mask],
+        rows: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache]:
+        """As :meth:`__call__` for inference, and what later tokens look at.
 
-    def look(self, x: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
-        """``[b, r, d]``, looking at what is kept by a mask that broadcasts to [b, heads, r, s]."""
-        return self._after(x, self.attention(self._before(x), cache, mask), False)
+        Args:
+          x: ``[b, s, d]``.
+          past: what is kept of earlier tokens, and where the new ones go in it.
+          keys: how many tokens of x, from the first, are looked at.
+          mask: of the tokens (of ``rows``, if given) by all that is kept.
+          rows: int ``[b, r]``, the tokens wanted; None for all.
+        """
+        y = self._before(x)
+        cache = self.attention.keep(y[:, :keys])
+        if past is not None:
+            cache = jax.tree.map(functools.partial(_put, place=past[1]), past[0], cache)
+        if rows is not None:
+            x, y = (jnp.take_along_axis(of, rows[..., None], axis=1) for of in (x, y))
+        return self._after(x, self.attention(y, cache, mask), False), cache
 
     def _before(self, x: jax.Array) -> jax.Array:
         return self.layer_norm_1(x) if self.config.normalization == "pre" else x
@@ -236,17 +266,24 @@ class Attention(nn.Module):
         )
 
     def __call__(
-        self, queries: jax.Array, cache: Cache, mask: np.ndarray | jax.Array, train: bool = False
+        self,
+        queries: jax.Array,
+        cache: Cache,
+        mask: Mask | Sequence[Mask],
+        train: bool = False,
     ) -> jax.Array:
         """Queries ``[b, r, d]`` over s kept tokens to ``[b, r, d]``.
 
-        The mask broadcasts to ``[b, heads, r, s]``. The weights are sown as ``attention`` in the
-        collection ``intermediates``, in that shape.
+        The weights are sown as ``attention`` in the collection ``intermediates``, ``[b, heads, r,
+        s]``, where that is asked for; this needs a single mask.
         """
         query = self.query(queries) * (1 / np.sqrt(self.config.key_dim)).astype(np.float32)
         query = query.astype(self.dtype)  # [b, r, heads, key_dim]
+        if not (train or self.is_mutable_collection("intermediates")):
+            return self.out(attend(query, cache.key, cache.value, mask))
+        assert isinstance(mask, (np.ndarray, jax.Array))
         scores = jnp.einsum("brhk,bshk->bhrs", query, cache.key).astype(jnp.float32)
-        weights = nn.softmax(jnp.where(mask, scores, _MASKED), axis=-1)
+        weights = nn.softmax(jnp.where(mask, scores, MASKED), axis=-1)
         self.sow("intermediates", "attention", weights)
         weights = self.dropout(weights.astype(self.dtype), deterministic=not train)
         return self.out(jnp.einsum("bhrs,bshk->brhk", weights, cache.value))
@@ -290,3 +327,13 @@ class FeedForward(nn.Module):
 def layer_norm(dtype: jnp.dtype) -> nn.LayerNorm:
     """LayerNorm with the original's epsilon."""
     return nn.LayerNorm(1e-6, dtype=dtype, use_fast_variance=False)
+
+
+def _put(kept: jax.Array, new: jax.Array, place: jax.Array) -> jax.Array:
+    """``new`` ``[b, r, ...]`` in ``kept`` ``[b, s, ...]`` from ``place`` on, ``[]`` or ``[b]``."""
+    if place.ndim and kept.shape[0] == 1:
+        place = place[0]  # not a scatter
+    if place.ndim == 0:
+        return lax.dynamic_update_slice_in_dim(kept, new.astype(kept.dtype), place, 1)
+    put = functools.partial(lax.dynamic_update_slice_in_dim, axis=0)
+    return jax.vmap(put)(kept, new.astype(kept.dtype), place)
