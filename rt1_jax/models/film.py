@@ -9,8 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rt1_jax.models.matrix_product import matrix_product
-
 MODULATION = "modulation"
 """The collection in which FiLM layers find their projections of an instruction ready-made."""
 
@@ -51,8 +49,8 @@ class FiLM(nn.Module):
         return (scale * grouped + add).reshape(x.shape)
 
 
-def modulations(params: Mapping[str, Any], embeddings: jax.Array) -> dict[str, Any]:
-    """What the FiLM layers among ``params`` make of embeddings ``[m, e]``.
+def modulations(params: Mapping[str, Any], embeddings: Any) -> dict[str, Any]:
+    """What the FiLM layers among ``params`` make of embeddings ``[m, e]``, in JAX or NumPy.
 
     Given to a model beside its parameters, as the collection :data:`MODULATION`, it saves them the
     work at every image while the instruction stays the same.
@@ -62,10 +60,7 @@ def modulations(params: Mapping[str, Any], embeddings: jax.Array) -> dict[str, A
       ``params``, without all else.
     """
     if set(params) == {"add", "multiply"}:
-        return {
-            name: matrix_product(embeddings, of["kernel"]) + of["bias"]
-            for name, of in params.items()
-        }
+        return {name: embeddings @ of["kernel"] + of["bias"] for name, of in params.items()}
     parts = {
         name: modulations(of, embeddings) for name, of in params.items() if isinstance(of, Mapping)
     }

@@ -65,7 +65,8 @@ def einsum(subscripts: str, lhs: jax.Array, rhs: jax.Array) -> jax.Array:
 
 
 def _operands(lhs: jax.Array, rhs: jax.Array, preferred: Any) -> tuple[jax.Array, jax.Array, Any]:
-    wanted = jax.config.jax_default_matmul_precision == BFLOAT16_OPERANDS
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    wanted = precision == BFLOAT16_OPERANDS
     if wanted and lhs.dtype == rhs.dtype == jnp.float32:
         return lhs.astype(jnp.bfloat16), rhs.astype(jnp.bfloat16), jnp.float32
     return lhs, rhs, preferred

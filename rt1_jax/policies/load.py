@@ -7,18 +7,21 @@ import pathlib
 from typing import Any
 
 from rt1_jax.checkpoints import native
+from rt1_jax.policies.preparation import Compute
 from rt1_jax.policies.streaming import Policy
 
 PRETRAINED = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
 
 
-def load_policy(path: str | os.PathLike[str]) -> Policy:
+def load_policy(path: str | os.PathLike[str], *, compute: Compute = "float32") -> Policy:
     """Loads a policy.
 
     Args:
       path: the name of a policy that ships with the package (see `pretrained_names`), a native
         checkpoint or a run's directory (its newest checkpoint), or a checkpoint in any format of
         `rt1_jax.checkpoints.formats`.
+      compute: "float32"; or "bfloat16", faster where the processor has units for it, with slightly
+        other logits (see `rt1_jax.policies.preparation.Prepared` and docs/speed.md).
 
     Raises:
       CheckpointError: nothing there, or something that cannot be read.
@@ -31,10 +34,10 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
 
         loaded = read(root)
         description = loaded.description()
-        return Policy(build_model(description), loaded.variables, description)
+        return Policy(build_model(description), loaded.variables, description, compute)
     checkpoint = native.find_checkpoint(root)
     description = native.read_description(checkpoint)
-    return Policy(build_model(description), native.load_variables(checkpoint), description)
+    return Policy(build_model(description), native.load_variables(checkpoint), description, compute)
 
 
 def pretrained_names() -> list[str]:

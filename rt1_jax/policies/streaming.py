@@ -3,7 +3,8 @@
 Each step encodes the new frame only; the tokens of the frames before it are kept in the state. As
 in the original code, the window fills from its oldest place: the first frame of an episode is seen
 at position 0 with nothing after it, and once the window is full the oldest frame drops out at the
-front, the newest standing last.
+front, the newest standing last. While it fills, a state may keep the transformer's keys and values
+as well, so that a step is the new frame's rows alone.
 """
 
 from __future__ import annotations
@@ -12,34 +13,32 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from rt1_jax.action_values import decode_outputs
 from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.language import SentenceEncoder, load_encoder
+from rt1_jax.models.stepping import empty_caches, keeps_caches
+from rt1_jax.policies.preparation import Compute, Prepared, compiler_options
+from rt1_jax.policies.steps import (
+    PolicyState,
+    full_step,
+    next_step,
+    standardize,
+    window_logits,
+)
+
+__all__ = ["Policy", "PolicyInputError", "PolicyState"]
+
+_LONG = 512
+"""Places of a window from which on states keep keys and values unless told otherwise."""
 
 
 class PolicyInputError(ValueError):
     """Images or embeddings of a shape or type that the policy cannot take."""
-
-
-class PolicyState(flax.struct.PyTreeNode):
-    """History of a batch of robots.
-
-    Attributes:
-      tokens: float32 [batch, time, tokens, features], image tokens, oldest first.
-      actions: int32 [batch, time, action_tokens], the actions taken, likewise.
-      count: int32 [batch], frames seen since the start of the episode.
-    """
-
-    tokens: jax.Array
-    actions: jax.Array
-    count: jax.Array
 
 
 class Policy:
@@ -47,19 +46,43 @@ class Policy:
 
     Attributes:
       model: the Flax module.
-      variables: its collections.
       action_spec: bounds, bins and order of the actions.
       description: what the checkpoint says of itself.
+
+    Args:
+      model, variables: the Flax module and its collections.
+      description: as above.
+      compute: see :class:`~rt1_jax.policies.preparation.Prepared`.
     """
 
-    def __init__(self, model: nn.Module, variables: Any, description: PolicyDescription) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        variables: Any,
+        description: PolicyDescription,
+        compute: Compute = "float32",
+    ) -> None:
         self.model = model
-        self.variables = jax.device_put(variables)  # at once: 0.5 s sooner than one by one
         self.description = description
+        self.compute = compute
         self.action_spec: ActionSpec = description.action_spec
+        self._given = variables
         self._encoder: SentenceEncoder | None = None
-        self._logits = jax.jit(functools.partial(_logits, model, description))
-        self._step = jax.jit(functools.partial(_step, model, description))
+        self._prepared = prepared = Prepared(model, variables, compute)
+        self._warm: set[Any] = set()
+
+        def compiled(function: Any, **options: Any) -> Any:
+            of = functools.partial(function, prepared, description)
+            return jax.jit(prepared.traced(of), compiler_options=compiler_options(), **options)
+
+        self._logits = compiled(window_logits)
+        self._full = compiled(full_step, static_argnames="keep")
+        self._next = compiled(next_step, donate_argnames="caches")
+
+    @functools.cached_property
+    def variables(self) -> Any:
+        """The model's collections, as in the checkpoint."""
+        return jax.device_put(self._given)
 
     @property
     def config(self) -> Any:
@@ -78,7 +101,11 @@ class Policy:
 
     def condition(self, embeddings: Any) -> jax.Array:
         """Embeddings [..., d] as the model takes them: standardised, if the checkpoint says so."""
-        return _standardize(self.description, jnp.asarray(embeddings))
+        return standardize(self.description, jnp.asarray(embeddings))
+
+    def _instruct(self, embeddings: np.ndarray) -> np.ndarray:
+        """[n, d] to what the model is told, [n, width]."""
+        return self._prepared.instruct(standardize(self.description, embeddings))
 
     def logits(self, images: Any, embeddings: Any) -> jax.Array:
         """Action logits of whole windows, every step predicted from those up to it.
@@ -102,25 +129,45 @@ class Policy:
                 f"{images.shape[1]}, {self.description.encoder.dimensions}]"
             )
         self._check_dimensions(embeddings)
-        return self._logits(self.variables, images, embeddings)
+        told = self._instruct(embeddings.reshape(-1, embeddings.shape[-1]))
+        return self._logits(self._prepared.variables, images, told)
 
-    def initial_state(self, batch_size: int = 1) -> PolicyState:
-        """The state before an episode's first frame."""
+    def initial_state(self, batch_size: int = 1, keep: bool | None = None) -> PolicyState:
+        """The state before an episode's first frame.
+
+        Args:
+          batch_size: robots.
+          keep: whether the state keeps keys and values while the window fills, which makes these
+            steps faster and the state larger: for RT-1-X 160 MB a robot in place of 2.5 MB. By
+            default where the window is long and the batch is one robot.
+
+        Raises:
+          PolicyInputError: ``keep`` asked of a policy that cannot.
+        """
         config = self.config
+        able = keeps_caches(config)
+        if keep and not able:
+            raise PolicyInputError(
+                f"this policy keeps no keys and values (architecture "
+                f"{self.description.architecture!r}, decoding {config.decoding!r}): leave keep out"
+            )
+        if keep is None:
+            keep = able and batch_size == 1 and config.sequence_length >= _LONG
         lead = (batch_size, config.frames)
         return PolicyState(
             jnp.zeros((*lead, *config.frame_shape), jnp.float32),
             jnp.zeros((*lead, config.action_tokens), jnp.int32),
             jnp.zeros((batch_size,), jnp.int32),
+            keep=keep,
         )
 
     def reset(self, state: PolicyState, mask: Any) -> PolicyState:
         """Starts new episodes for the batch elements where `mask`, bool [batch], is true."""
         fresh = jnp.asarray(mask, bool)
-        return PolicyState(
-            jnp.where(fresh[:, None, None, None], 0.0, state.tokens),
-            jnp.where(fresh[:, None, None], 0, state.actions),
-            jnp.where(fresh, 0, state.count),
+        return state.replace(
+            tokens=jnp.where(fresh[:, None, None, None], 0.0, state.tokens),
+            actions=jnp.where(fresh[:, None, None], 0, state.actions),
+            count=jnp.where(fresh, 0, state.count),
         )
 
     def step(
@@ -156,7 +203,54 @@ class Policy:
                 f"state's batch size {batch}"
             )
         self._check_dimensions(embeddings)
-        return self._step(self.variables, state, images, embeddings)
+        told = self._instruct(embeddings)
+        variables, keep = self._prepared.variables, state.keep
+        if keep:
+            self._warm_both(batch, images.shape[1:])
+            count = np.asarray(state.count)
+            caches = self._usable_caches(state, count)
+            state = state.replace(caches=None)
+            if caches is not None:
+                return self._next(variables, state, images, told, caches=caches)
+            keep = bool((count + 1 < self.config.frames).any())
+        return self._full(variables, state, images, told, keep=keep)
+
+    def warm_up(
+        self,
+        batch_size: int = 1,
+        image_size: tuple[int, int] | None = None,
+        keep: bool | None = None,
+    ) -> None:
+        """Compiles a step for a batch of that size, so that the first one does not wait for it.
+
+        Args:
+          batch_size: robots.
+          image_size: (height, width) of the camera's images; by default the checkpoint's.
+          keep: as for :meth:`initial_state`.
+        """
+        state = self.initial_state(batch_size, keep)
+        shape = (*(image_size or self.description.image_size), 3)
+        told = np.zeros((batch_size, self.description.encoder.dimensions), np.float32)
+        jax.block_until_ready(self.step(state, np.zeros((batch_size, *shape), np.uint8), told))
+
+    def _warm_both(self, batch: int, image_shape: tuple[int, ...]) -> None:
+        """Compiles both kinds of step of a state that keeps: the second must not wait in flight."""
+        if (batch, image_shape) in self._warm:
+            return
+        self._warm.add((batch, image_shape))
+        state = self.initial_state(batch, keep=True)
+        images = np.zeros((batch, *image_shape), np.uint8)
+        told = self._instruct(np.zeros((batch, self.description.encoder.dimensions), np.float32))
+        jax.block_until_ready(self._full(self._prepared.variables, state, images, told, keep=False))
+
+    def _usable_caches(self, state: PolicyState, count: np.ndarray) -> Any:
+        """Keys and values for a step of frames all of whose windows still fill, or None."""
+        if (count >= self.config.frames).any():
+            return None
+        lost = state.caches is None or any(x.is_deleted() for x in jax.tree.leaves(state.caches))
+        if not lost:
+            return state.caches
+        return None if count.any() else empty_caches(self._prepared.model.config, len(count))
 
     def _check_dimensions(self, embeddings: np.ndarray) -> None:
         expected = self.description.encoder.dimensions
@@ -174,82 +268,3 @@ def _check_images(images: np.ndarray, ndim: int) -> None:
         raise PolicyInputError(
             f"images are {images.dtype} {images.shape}, expected uint8 {expected} in 0..255"
         )
-
-
-def _standardize(description: PolicyDescription, embeddings: jax.Array) -> jax.Array:
-    statistics = description.embedding_statistics
-    return embeddings if statistics is None else statistics.apply(embeddings)
-
-
-def _logits(
-    model: Any,
-    description: PolicyDescription,
-    variables: Any,
-    images: jax.Array,
-    embeddings: jax.Array,
-) -> Any:
-    embeddings = _standardize(description, embeddings)
-    config: Any = model.config
-    if config.decoding != "autoregressive":
-        return model.apply(variables, images, embeddings, train=False)
-    b, t = images.shape[:2]
-    flat = images.reshape(b * t, *images.shape[2:])
-    encoded: Any = model.apply(
-        variables, flat, embeddings.reshape(-1, embeddings.shape[-1]), method="encode_frames"
-    )
-    tokens = encoded.reshape(b, t, *encoded.shape[1:])
-    actions, logits = jnp.zeros((b, t, config.action_tokens), jnp.int32), []
-    for step in range(t):  # its own earlier actions are what a step may look at
-        position = jnp.full(b, step)
-        chosen, newest = _decode(model, description, variables, tokens, actions, position)
-        actions = actions.at[:, step].set(chosen)
-        logits.append(newest)
-    return jnp.stack(logits, axis=1)
-
-
-def _step(
-    model: Any,
-    description: PolicyDescription,
-    variables: Any,
-    state: PolicyState,
-    images: jax.Array,
-    embeddings: jax.Array,
-) -> tuple[PolicyState, dict[str, jax.Array], jax.Array]:
-    embeddings = _standardize(description, embeddings)
-    new: Any = model.apply(variables, images, embeddings, method="encode_frames")
-    frames = state.tokens.shape[1]
-    full = state.count >= frames  # [batch]
-    tokens, actions = (
-        jnp.where(full.reshape(-1, *(1,) * (x.ndim - 1)), jnp.roll(x, -1, axis=1), x)
-        for x in (state.tokens, state.actions)
-    )
-    position = jnp.minimum(state.count, frames - 1)  # [batch]
-    here = jax.nn.one_hot(position, frames, dtype=bool)  # [batch, time]
-    tokens = jnp.where(here[..., None, None], new[:, None], tokens)
-    chosen, newest = _decode(model, description, variables, tokens, actions, position)
-    action = chosen if isinstance(chosen, dict) else description.action_spec.detokenize(chosen)
-    if not isinstance(chosen, dict):
-        actions = jnp.where(here[..., None], chosen[:, None], actions)
-    return PolicyState(tokens, actions, state.count + 1), action, newest
-
-
-def _decode(
-    model: Any,
-    description: PolicyDescription,
-    variables: Any,
-    tokens: jax.Array,
-    actions: jax.Array,
-    position: jax.Array,
-) -> tuple[Any, jax.Array]:
-    """What is chosen at `position`: action tokens [b, a] or an action, and what is behind it."""
-    apply: Any = functools.partial(model.apply, variables)
-    decoding = model.config.decoding
-    if decoding == "autoregressive":
-        return apply(tokens, position, actions, method="decode_actions")
-    outputs = apply(tokens, method="decode_tokens")
-    # [batch, time, ...] -> the newest frame's
-    index = position.reshape(-1, *(1,) * (outputs.ndim - 1))
-    newest = jnp.take_along_axis(outputs, index, axis=1)[:, 0]
-    if decoding == "continuous":
-        return decode_outputs(newest, description.action_spec), newest
-    return newest.argmax(-1).astype(jnp.int32), newest

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -70,6 +72,117 @@ def test_robots_at_different_steps_do_not_see_each_other(policy):
     fresh = policy.logits(images[1:, 4:6], embeddings[1:])[0, -1]
     np.testing.assert_allclose(logits[0], old, atol=2e-5)
     np.testing.assert_allclose(logits[1], fresh, atol=2e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_kept_keys_and_values_change_nothing(policy, batch):
+    images, embeddings = episode(batch, 6)
+    plain, kept = policy.initial_state(batch, keep=False), policy.initial_state(batch, keep=True)
+    for t in range(6):
+        plain, _, want = policy.step_with_logits(plain, images[:, t], embeddings)
+        kept, _, logits = policy.step_with_logits(kept, images[:, t], embeddings)
+        np.testing.assert_allclose(logits, want, atol=2e-5)
+        np.testing.assert_allclose(kept.tokens, plain.tokens, atol=2e-5)
+        np.testing.assert_array_equal(kept.actions, plain.actions)
+        assert (kept.caches is not None) == (t < FRAMES)
+    kept = policy.reset(kept, np.ones(batch, bool))
+    _, _, logits = policy.step_with_logits(kept, images[:, 0], embeddings)
+    np.testing.assert_allclose(logits, policy.logits(images[:, :1], embeddings)[:, 0], atol=2e-5)
+
+
+def test_keys_and_values_of_robots_at_different_steps(policy):
+    """One goes on while the other starts anew; then one window is full and the other is not."""
+    images, embeddings = episode(2, 8)
+    plain, kept = policy.initial_state(2, keep=False), policy.initial_state(2, keep=True)
+    had = []
+    for t in range(8):
+        if t == 2:
+            plain, kept = (policy.reset(s, np.array([False, True])) for s in (plain, kept))
+        plain, _, want = policy.step_with_logits(plain, images[:, t], embeddings)
+        kept, _, logits = policy.step_with_logits(kept, images[:, t], embeddings)
+        np.testing.assert_allclose(logits, want, atol=2e-5)
+        had.append(kept.caches is not None)
+    # Robot 0 is full from t = 3 on, robot 1 from t = 5 on; caches are made until both are.
+    assert had == [True] * 4 + [False] * 4
+
+
+def test_a_state_can_be_used_twice(policy):
+    """Though the step takes its keys and values over."""
+    images, embeddings = episode(1, 3)
+    state = policy.initial_state(1, keep=True)
+    state, _ = policy.step(state, images[:, 0], embeddings)
+    first = policy.step_with_logits(state, images[:, 1], embeddings)[2]
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.caches))
+    again, _, second = policy.step_with_logits(state, images[:, 1], embeddings)
+    np.testing.assert_allclose(second, first, atol=2e-5)
+    last = policy.step_with_logits(again, images[:, 2], embeddings)[2]
+    np.testing.assert_allclose(last, policy.logits(images, embeddings)[:, -1], atol=2e-5)
+
+
+def test_states_keep_where_it_pays(policy):
+    assert not policy.initial_state().keep
+    long = small.small_model(frames=40, embedding_size=6)  # 520 places
+    model = RT1(long)
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), np.zeros((1, 40, 16, 16, 3), np.uint8), np.zeros((1, 6))
+    )
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    other = Policy(model, zeros, policy.description)
+    assert other.initial_state().keep
+    assert not other.initial_state(2).keep
+    assert other.initial_state(2, keep=True).keep
+
+
+def test_an_instruction_is_worked_out_once(policy, monkeypatch):
+    worked = []
+    plain = policy._prepared._instruction
+    monkeypatch.setattr(
+        policy._prepared, "_instruction", lambda rows: worked.append(len(rows)) or plain(rows)
+    )
+    images, embeddings = episode(2, 1, seed=11)
+    told = np.concatenate([embeddings, embeddings[:1]])  # two robots have one instruction
+    shown = np.concatenate([images[:, 0], images[:1, 0]])
+    state = policy.initial_state(3)
+    policy.step(state, shown, told)
+    worked = [n for n in worked if n > 1]  # tracing asks for the layout by one row
+    assert worked == [2]
+    policy.step(state, shown, told)
+    assert worked == [2]
+
+
+def test_rounded_operands_give_nearly_the_same(policy):
+    rounded = Policy(policy.model, policy.variables, policy.description, "bfloat16")
+    images, embeddings = episode(2, 3)
+    want, found = (np.asarray(p.logits(images, embeddings)) for p in (policy, rounded))
+    assert 1e-4 < np.abs(found - want).max() < 0.1 * np.abs(want).max()
+    with pytest.raises(ValueError, match="compute is 'float16'"):
+        Policy(policy.model, policy.variables, policy.description, "float16")
+
+
+def test_warming_up_compiles_the_steps(policy):
+    fresh = Policy(policy.model, policy.variables, policy.description)
+    fresh.warm_up(2)
+    fresh.warm_up(1, (20, 30), keep=True)
+    sizes = fresh._full._cache_size(), fresh._next._cache_size()
+    images, embeddings = episode(2, 5)
+    state = fresh.initial_state(2)
+    for t in range(5):
+        state, _ = fresh.step(state, images[:, t], embeddings)
+    state = fresh.initial_state(1, keep=True)
+    for _ in range(5):
+        state, _ = fresh.step(state, np.zeros((1, 20, 30, 3), np.uint8), embeddings[:1])
+    assert (fresh._full._cache_size(), fresh._next._cache_size()) == sizes
+
+
+def test_a_policy_that_cannot_keep_says_so(policy):
+    config = dataclasses.replace(policy.config, readout="mean")
+    model = RT1(config)
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), np.zeros((1, 3, 16, 16, 3), np.uint8), np.zeros((1, 6))
+    )
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    with pytest.raises(PolicyInputError, match="keeps no keys and values"):
+        Policy(model, zeros, policy.description).initial_state(1, keep=True)
 
 
 def test_the_instruction_and_the_past_matter(policy):
