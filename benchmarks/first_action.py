@@ -27,34 +27,14 @@ PARTS = ("import", "load", "step", "second step", "load to action", "start to ac
 
 def write_checkpoint(directory: pathlib.Path) -> int:
     """A native checkpoint of the full RT-1 with random weights; returns its parameters' number."""
-    import jax
+    from random_policies import describe, parameter_count, random_variables
 
-    from rt1_jax.actions import RT1 as ACTIONS
     from rt1_jax.checkpoints import native
-    from rt1_jax.checkpoints.loaded import RT1_ENCODER, RT1_FRAME_RATE
-    from rt1_jax.models.rt1 import RT1, rt1_config
 
-    config = rt1_config()
-    images = jax.ShapeDtypeStruct((1, config.frames, 300, 300, 3), np.uint8)
-    embeddings = jax.ShapeDtypeStruct((1, config.embedding_size), np.float32)
-    shapes = jax.eval_shape(RT1(config).init, jax.random.key(0), images, embeddings)
-    rng = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda s: 0.05 * np.abs(rng.standard_normal(s.shape, np.float32)), shapes
-    )
-    description = native.PolicyDescription(
-        architecture="rt1",
-        model=config.to_json(),
-        action_spec=ACTIONS,
-        encoder=RT1_ENCODER,
-        embedding_statistics=None,
-        image_size=(256, 320),
-        frame_rate=RT1_FRAME_RATE,
-        step=0,
-        source={"made": "by benchmarks/first_action.py"},
-    )
+    description = describe("rt1")
+    variables = random_variables(description)
     native.save_checkpoint(directory, description, variables)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return parameter_count(variables)
 
 
 def measure(checkpoint: str, started: float) -> dict[str, float]:

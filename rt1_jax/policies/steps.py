@@ -100,7 +100,7 @@ def next_step(
     new = apply(images, embeddings, method="encode_frames")
     newest, caches = apply(new, state.count, caches, method="decode_next")
     chosen = _choose(prepared.model.config, description, newest)
-    state, action = _remember(description, _place(state, new)[0], chosen)
+    state, action = _remember(description, place_frame(state, new)[0], chosen)
     return state.replace(caches=caches), action, newest
 
 
@@ -126,7 +126,7 @@ def _window_step(
     embeddings: jax.Array,
 ) -> tuple[PolicyState, dict[str, jax.Array], jax.Array, Any]:
     new: Any = model.apply(variables, images, embeddings, method="encode_frames")
-    state, position = _place(state, new)
+    state, position = place_frame(state, new)
     chosen, newest, caches = _decode(
         model, description, variables, state.tokens, state.actions, position
     )
@@ -134,7 +134,7 @@ def _window_step(
     return state, action, newest, caches
 
 
-def _place(state: PolicyState, new: jax.Array) -> tuple[PolicyState, jax.Array]:
+def place_frame(state: PolicyState, new: jax.Array) -> tuple[PolicyState, jax.Array]:
     """The state with the newest frame's tokens ``[b, tokens, size]`` in it, and where they are."""
     frames = state.tokens.shape[1]
     full = state.count >= frames  # [batch]
