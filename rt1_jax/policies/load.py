@@ -7,13 +7,16 @@ import pathlib
 from typing import Any
 
 from rt1_jax.checkpoints import native
+from rt1_jax.compilation_cache import use_compilation_cache
 from rt1_jax.policies.preparation import Compute
 from rt1_jax.policies.streaming import Policy
 
 PRETRAINED = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
 
 
-def load_policy(path: str | os.PathLike[str], *, compute: Compute = "float32") -> Policy:
+def load_policy(
+    path: str | os.PathLike[str], *, compute: Compute = "float32", warm_up: int = 0
+) -> Policy:
     """Loads a policy.
 
     Args:
@@ -22,22 +25,18 @@ def load_policy(path: str | os.PathLike[str], *, compute: Compute = "float32") -
         `rt1_jax.checkpoints.formats`.
       compute: "float32"; or "bfloat16", faster where the processor has units for it, with slightly
         other logits (see `rt1_jax.policies.preparation.Prepared` and docs/speed.md).
+      warm_up: a number of robots for which steps are compiled now, of images as the checkpoint's
+        camera gives them, so that the first action is not the compile. What was compiled is kept
+        on disk for the next process (`rt1_jax.compilation_cache`). 0 leaves it to the first step.
 
     Raises:
       CheckpointError: nothing there, or something that cannot be read.
     """
-    name = os.fspath(path)
-    root = PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
-    if not _is_native(root):
-        # Readers of the published formats; only they know TensorFlow's names.
-        from rt1_jax.checkpoints.formats import read
-
-        loaded = read(root)
-        description = loaded.description()
-        return Policy(build_model(description), loaded.variables, description, compute)
-    checkpoint = native.find_checkpoint(root)
-    description = native.read_description(checkpoint)
-    return Policy(build_model(description), native.load_variables(checkpoint), description, compute)
+    policy = _load(path, compute)
+    if warm_up:
+        use_compilation_cache()
+        policy.warm_up(warm_up)
+    return policy
 
 
 def pretrained_names() -> list[str]:
@@ -57,6 +56,21 @@ def build_model(description: native.PolicyDescription) -> Any:
         raise native.CheckpointError(f"the checkpoint's model config is not usable: {error}") from (
             error
         )
+
+
+def _load(path: str | os.PathLike[str], compute: Compute) -> Policy:
+    name = os.fspath(path)
+    root = PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
+    if not _is_native(root):
+        # Readers of the published formats; only they know TensorFlow's names.
+        from rt1_jax.checkpoints.formats import read
+
+        loaded = read(root)
+        description = loaded.description()
+        return Policy(build_model(description), loaded.variables, description, compute)
+    checkpoint = native.find_checkpoint(root)
+    description = native.read_description(checkpoint)
+    return Policy(build_model(description), native.load_variables(checkpoint), description, compute)
 
 
 def _is_native(root: pathlib.Path) -> bool:
