@@ -59,27 +59,35 @@ def _by_rows(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask) -> 
 
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask) -> jax.Array:
     batch, heads = query.shape[0], query.shape[2]
+    allowed = jnp.asarray(mask)  # once: a constant for each head would be long to compile
     if jax.default_backend() != "cpu" or not isinstance(batch, int) or batch * heads > _UNROLLED:
-        allowed = mask if mask.ndim == 2 else mask[:, None]  # [b, 1, r, s]
-        weights, total = _weights(einsum("brhk,bshk->bhrs", query, key), allowed, value.dtype)
+        each = allowed if mask.ndim == 2 else allowed[:, None]  # [b, 1, r, s]
+        weights, total = _weights(einsum("brhk,bshk->bhrs", query, key), each, value.dtype)
         mean = einsum("bhrs,bshk->brhk", weights, value)
         return mean / total.transpose(0, 2, 1, 3).astype(mean.dtype)
     # XLA's products of two matrices are faster on CPU than its products of many.
     rows = []
     for b in range(batch):
-        allowed = mask if mask.ndim == 2 else mask[min(b, len(mask) - 1)]
-        columns = []
-        for h in range(heads):
-            scores = einsum("rk,sk->rs", query[b, :, h], key[b, :, h])
-            weights, total = _weights(scores, allowed, value.dtype)
-            mean = einsum("rs,sk->rk", weights, value[b, :, h])
-            columns.append(mean / total.astype(mean.dtype))
-        rows.append(jnp.stack(columns, axis=1))
+        own = allowed if mask.ndim == 2 else allowed[min(b, len(mask) - 1)]
+        rows.append(
+            jnp.stack(
+                [_head(query[b, :, h], key[b, :, h], value[b, :, h], own) for h in range(heads)],
+                axis=1,
+            )
+        )
     return jnp.stack(rows).astype(value.dtype)
 
 
+@jax.jit  # traced once for all heads and layers
+def _head(query: jax.Array, key: jax.Array, value: jax.Array, allowed: jax.Array) -> jax.Array:
+    """One head of one robot: ``[r, k]``, ``[s, k]``, ``[s, k]`` and ``[r, s]`` to ``[r, k]``."""
+    weights, total = _weights(einsum("rk,sk->rs", query, key), allowed, value.dtype)
+    mean = einsum("rs,sk->rk", weights, value)
+    return mean / total.astype(mean.dtype)
+
+
 def _weights(
-    scores: jax.Array, allowed: np.ndarray | jax.Array, dtype: jnp.dtype
+    scores: jax.Array, allowed: jax.Array, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
     """Softmax in float32 but for the division, which is left to the shorter product; the sums."""
     scores = jnp.where(allowed, scores.astype(jnp.float32), MASKED)
