@@ -45,37 +45,46 @@ def run_saved_model(job, given):
 
     loaded = tf.saved_model.load(job["directory"])
     batch = given["starts"].shape[1]
-    # By its signatures ...
-    step, state = loaded.signatures["serving_default"], loaded.signatures["initial_state"]
-    state, results = state(batch_size=tf.constant(batch)), []
-    for image, start in zip(given["images"], given["starts"], strict=True):
-        outputs = step(
-            image=tf.constant(image),
-            natural_language_embedding=tf.constant(given["embeddings"]),
-            step_type=tf.constant(np.where(start, 0, 1).astype(np.int32)),
-            **state,
+    # TensorFlow compiles a program for each way in: one robot takes the one, several the other.
+    start, step = by_attributes(tf, loaded) if batch == 1 else by_signatures(tf, loaded)
+    state, results = start(tf.constant(batch)), []
+    embeddings = tf.constant(given["embeddings"])
+    for image, fresh in zip(given["images"], given["starts"], strict=True):
+        step_type = tf.constant(np.where(fresh, 0, 1).astype(np.int32))
+        state, found = step(state, step_type, tf.constant(image), embeddings)
+        results.append({name: value.numpy() for name, value in found.items()})
+    if batch == 1:
+        return results, None
+    window = tf.constant(given["images"][: job["frames"]].swapaxes(0, 1))
+    window = loaded.signatures["window"](image=window, natural_language_embedding=embeddings)
+    return results, window["logits"].numpy()
+
+
+def by_signatures(tf, loaded):
+    serve = loaded.signatures["serving_default"]
+
+    def step(state, step_type, image, embeddings):
+        outputs = serve(
+            image=image, natural_language_embedding=embeddings, step_type=step_type, **state
         )
-        state = {name: outputs[name] for name in state}
-        results.append({k: v.numpy() for k, v in outputs.items() if k not in state})
-    # ... and as TF-Agents has it.
+        after = {name: outputs.pop(name) for name in state}
+        return after, outputs
+
+    return lambda batch: loaded.signatures["initial_state"](batch_size=batch), step
+
+
+def by_attributes(tf, loaded):
+    """As TF-Agents has it, whose namedtuples are known by their names and fields."""
     time_step = collections.namedtuple("TimeStep", "step_type reward discount observation")
-    state = loaded.get_initial_state(tf.constant(batch))
-    zeros = tf.zeros(batch)
-    for image, start, expected in zip(given["images"], given["starts"], results, strict=True):
-        observation = {"image": image, "natural_language_embedding": given["embeddings"]}
-        observation = {name: tf.constant(value) for name, value in observation.items()}
-        step_type = tf.constant(np.where(start, 0, 1).astype(np.int32))
+
+    def step(state, step_type, image, embeddings):
+        zeros = tf.zeros(len(image))
+        observation = {"image": image, "natural_language_embedding": embeddings}
         outputs = loaded.action(time_step(step_type, zeros, zeros, observation), state)
         assert outputs.info == ()
-        assert set(outputs.action) == set(job["fields"])
-        for name, value in outputs.action.items():
-            np.testing.assert_array_equal(value, expected[name])
-        state = outputs.state
-    window = tf.constant(given["images"][: job["frames"]].swapaxes(0, 1))
-    window = loaded.signatures["window"](
-        image=window, natural_language_embedding=tf.constant(given["embeddings"])
-    )
-    return results, window["logits"].numpy()
+        return outputs.state, outputs.action
+
+    return loaded.get_initial_state, step
 
 
 def run_onnx(job, given):

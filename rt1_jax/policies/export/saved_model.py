@@ -70,6 +70,9 @@ def export_saved_model(
     def restart_and_step(step_type: Any, image: Any, embedding: Any, state: Any) -> Any:
         return step(_restarted(tf, functions, state, tf.equal(step_type, FIRST)), image, embedding)
 
+    # Traced here and used twice: called as it is, each caller would trace it for itself.
+    restart_and_step = restart_and_step.get_concrete_function()
+
     @tf.function(autograph=False, input_signature=[tf.TensorSpec((), tf.int32, "batch_size")])
     def get_initial_state(batch_size: Any) -> Any:
         return {
