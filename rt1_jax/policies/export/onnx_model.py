@@ -10,6 +10,7 @@ import json
 import pathlib
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from rt1_jax.models import depthwise
@@ -42,17 +43,17 @@ def export_onnx(functions: PolicyFunctions, directory: pathlib.Path) -> None:
     converter = import_converter()
     import onnx
 
-    weights, state, images, embeddings = functions.step_arguments("b")
+    _, state, images, embeddings = functions.step_arguments("b")
     names = list(state)
+    weights = {name: jnp.asarray(x) for name, x in functions.weights.items()}  # become constants
 
     def step(images: Any, embeddings: Any, *leaves: Any) -> tuple[Any, ...]:
         after, action, logits = functions.step(
-            functions.weights, dict(zip(names, leaves, strict=True)), images, embeddings
+            weights, dict(zip(names, leaves, strict=True)), images, embeddings
         )
         fields = [action[field.name] for field in functions.description.action_spec.fields]
         return (*fields, logits, *[after[name] for name in names])
 
-    del weights  # constants of the model
     # ONNX has depthwise convolution, and runtimes are made for it.
     with depthwise.automatic_lowering("grouped"):
         try:
