@@ -28,7 +28,14 @@ STEPS = 10
 # Robots of a batch of three start anew at different steps; a single robot does so once.
 RESETS = {1: {4: (0,)}, 3: {2: (1,), 5: (2,), 6: (1, 2)}}
 # Every batch size is a program to compile: a single robot is tried with one policy.
-CASES = (("rt1", 1), ("rt1", 3), *[(n, 3) for n in ("autoregressive", "continuous", "gato", "bc_z")])
+CASES = (
+    ("rt1", 1),
+    ("rt1", 3),
+    ("autoregressive", 3),
+    ("continuous", 3),
+    ("gato", 3),
+    ("bc_z", 3),
+)
 
 
 def configs() -> dict[str, tuple[str, Any]]:
@@ -142,8 +149,7 @@ def run_apart(
         [sys.executable, "-I", str(script), kind, str(folder / "jobs.json")], cwd="/", check=True
     )
     return {
-        (name, batch): dict(np.load(folder / f"{kind}-{name}-{batch}.npz"))
-        for name, batch in cases
+        (name, batch): dict(np.load(folder / f"{kind}-{name}-{batch}.npz")) for name, batch in cases
     }
 
 

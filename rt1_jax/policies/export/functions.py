@@ -73,7 +73,7 @@ class PolicyFunctions:
         self._weights_structure = jax.tree.structure(policy.variables)
         self.weights = {name: np.asarray(x) for name, x in _named(policy.variables).items()}
         first = policy.initial_state(1)
-        self._state_structure = jax.tree.structure(first)
+        self._state_structure: Any = jax.tree.structure(first)
         self._state_names = list(_named(first))
         self.state = {name: _leaf(name, x) for name, x in sorted(_named(first).items())}
 

@@ -119,5 +119,3 @@ def _replace_one_hot(model: Any) -> None:
     kept = [x for x in model.graph.initializer if x.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-
-

@@ -147,7 +147,8 @@ def _programs(
         from jax.experimental import jax2tf
     except ImportError as error:
         raise ExportError(
-            f"jax {jax.__version__} has no jax.experimental.jax2tf ({error}), which makes SavedModels"
+            f"SavedModels are made by jax.experimental.jax2tf, which jax {jax.__version__} has "
+            f"not ({error}): use another jax, or another format"
         ) from error
 
     def convert(function: Any, arguments: tuple[Any, ...]) -> Any:
@@ -191,5 +192,3 @@ def _restarted(tf: Any, functions: PolicyFunctions, state: Any, first: Any) -> d
 
 def _prefixed(state: dict[str, Any]) -> dict[str, Any]:
     return {f"state_{name}": value for name, value in state.items()}
-
-

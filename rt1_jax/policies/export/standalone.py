@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import zipfile
+import zlib
 from typing import Any
 
 import jax
@@ -246,7 +247,7 @@ def _read_weights(root: pathlib.Path, config: dict[str, Any]) -> dict[str, np.nd
         for name, tensor in tensors.items():
             try:
                 array = archive[name]
-            except (OSError, ValueError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
                 raise ExportedPolicyError(f"{path} is damaged in {name!r} ({error})") from error
             if array.dtype.kind == "V":  # how NumPy reads types that it does not know, as bfloat16
                 array = array.view(_dtype(tensor["dtype"]))
