@@ -125,15 +125,10 @@ def main() -> None:
 
 def measure(checkpoint: str | None, formats: list[str], root: pathlib.Path) -> list[dict[str, Any]]:
     """Exports, runs and compares; a row a format."""
-    from first_action import write_checkpoint
-
     from rt1_jax.policies.export.export import export_policy
     from rt1_jax.policies.load import load_policy
 
-    if checkpoint is None:
-        checkpoint = str(root / "rt1")
-        print(f"RT-1, {write_checkpoint(root / 'rt1'):,} parameters, random weights")
-    policy = load_policy(checkpoint)
+    policy = load_policy(checkpoint) if checkpoint else full_policy()
     rng = np.random.default_rng(0)
     size = (*policy.description.image_size, 3)
     images = rng.integers(0, 255, (STEPS, 1, *size), np.uint8)
@@ -175,6 +170,50 @@ def measure(checkpoint: str | None, formats: list[str], root: pathlib.Path) -> l
         text = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
         print("| " + " | ".join(text) + " |", flush=True)
     return rows
+
+
+def full_policy() -> Any:
+    """RT-1 at full size, with random weights under which its logits are of an ordinary size."""
+    import jax
+
+    from rt1_jax.actions import RT1 as ACTIONS
+    from rt1_jax.checkpoints.loaded import RT1_ENCODER, RT1_FRAME_RATE
+    from rt1_jax.checkpoints.native import PolicyDescription
+    from rt1_jax.models.rt1 import RT1, rt1_config
+    from rt1_jax.policies.streaming import Policy
+
+    model = RT1(rt1_config())
+    config, rng = model.config, np.random.default_rng(0)
+    images = jax.ShapeDtypeStruct((1, config.frames, 300, 300, 3), np.uint8)
+    embeddings = jax.ShapeDtypeStruct((1, config.embedding_size), np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images, embeddings)
+
+    def weights(path: Any, shape: Any) -> np.ndarray:
+        name, noise = path[-1].key, rng.standard_normal(shape.shape, np.float32)
+        if name in ("scale", "var"):
+            return np.exp(0.1 * noise)
+        if len(shape.shape) == 1:
+            return 0.1 * noise
+        depthwise = len(shape.shape) == 3 and shape.shape[0] == shape.shape[1]
+        whole = depthwise or path[-2].key == "out"  # all axes but the last are summed over
+        fan_in = np.prod(shape.shape[:-1] if whole or len(shape.shape) == 4 else shape.shape[:1])
+        return noise * np.sqrt(1 / fan_in).astype(np.float32)
+
+    variables = jax.tree_util.tree_map_with_path(weights, shapes)
+    count = sum(x.size for x in jax.tree.leaves(variables["params"]))
+    print(f"RT-1, {count:,} parameters, random weights")
+    description = PolicyDescription(
+        architecture="rt1",
+        model=config.to_json(),
+        action_spec=ACTIONS,
+        encoder=RT1_ENCODER,
+        embedding_statistics=None,
+        image_size=(256, 320),
+        frame_rate=RT1_FRAME_RATE,
+        step=0,
+        source={"made": "by benchmarks/export.py"},
+    )
+    return Policy(model, variables, description)
 
 
 if __name__ == "__main__":
