@@ -7,6 +7,7 @@ jax2onnx translates the traced step. What it leaves unfit for onnxruntime is put
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 from typing import Any
 
@@ -43,6 +44,8 @@ def export_onnx(functions: PolicyFunctions, directory: pathlib.Path) -> None:
     converter = import_converter()
     import onnx
 
+    # One line for every shape that it writes without a type, hundreds of them.
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     _, state, images, embeddings = functions.step_arguments("b")
     names = list(state)
     weights = {name: jnp.asarray(x) for name, x in functions.weights.items()}  # become constants
