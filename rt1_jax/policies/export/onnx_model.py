@@ -118,7 +118,3 @@ def _replace_one_hot(model: Any) -> None:
         ]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [x for x in model.graph.initializer if x.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
