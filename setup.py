@@ -58,6 +58,9 @@ setup(
         "tpu": ["jax[tpu]>=0.7"],
         # ImageNet weights of torchvision and timm; `.pth` files need torch as well.
         "imagenet": ["h5py>=3.11", "safetensors>=0.5"],
+        # Export to ONNX. jax2onnx asks for orbax-export, which asks for an older orbax-checkpoint
+        # than requirements.lock has: an environment of its own. Not in the lock, no versions.
+        "onnx": ["jax2onnx", "onnxruntime"],
         # For the tests of those alone; not in requirements.lock, hence without versions.
         "torch": ["torch", "torchvision", "timm", "safetensors>=0.5"],
         "dev": [

@@ -42,7 +42,7 @@ class StemConv(nn.Module):
     kernel_size: int
     stride: int
     padding: Literal["keras", "same", "symmetric"]
-    lowering: Literal["auto", "grouped", "shifted"] = "auto"
+    lowering: depthwise.Lowering = "auto"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -51,18 +51,23 @@ class StemConv(nn.Module):
         kernel = self.param("kernel", _KERNEL_INIT, (size, size, x.shape[-1], self.features))
         kernel = kernel.astype(self.dtype)
         pads = depthwise.convolution_pads(x.shape[1:3], size, self.stride, self.padding)
-        if depthwise.resolve_lowering(self.lowering) == "shifted":
+
+        def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
             padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
             views = [view for _, _, view in depthwise.shifted_views(padded, size, self.stride)]
             patches = jnp.concatenate(views, axis=-1)  # [n, h', w', k * k * c]
             return matrix_product(patches, kernel.reshape(-1, self.features))
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            pads,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+
+        def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
+            return lax.conv_general_dilated(
+                x,
+                kernel,
+                (self.stride, self.stride),
+                pads,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+
+        return depthwise.choose_lowering(self.lowering, shifted, dense, x, kernel)
 
 
 class DepthwiseConv(nn.Module):
@@ -71,7 +76,7 @@ class DepthwiseConv(nn.Module):
     kernel_size: int
     stride: int
     padding: Literal["keras", "same", "symmetric"]
-    lowering: Literal["auto", "grouped", "shifted"] = "auto"
+    lowering: depthwise.Lowering = "auto"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

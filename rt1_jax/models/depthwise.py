@@ -7,8 +7,10 @@ is written the same way. ``benchmarks/depthwise.py`` measures both in one run.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import jax
@@ -17,6 +19,10 @@ from jax import lax
 
 Padding = Literal["keras", "same", "symmetric"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
+Lowering = Literal["auto", "grouped", "shifted"]
+
+# What "auto" means in the code that is being traced; see `automatic_lowering`.
+_automatic = contextvars.ContextVar[str]("automatic_lowering", default="by_backend")
 
 
 def convolution_pads(size: Sequence[int], kernel: int, stride: int, padding: Padding) -> Pads:
@@ -36,11 +42,39 @@ def convolution_pads(size: Sequence[int], kernel: int, stride: int, padding: Pad
     return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
 
 
-def resolve_lowering(lowering: Literal["auto", "grouped", "shifted"]) -> str:
+def resolve_lowering(lowering: Lowering) -> str:
     """``"auto"`` is ``"shifted"`` on CPU and ``"grouped"`` elsewhere."""
     if lowering != "auto":
         return lowering
+    if _automatic.get() in ("grouped", "shifted"):
+        return _automatic.get()
     return "shifted" if jax.default_backend() == "cpu" else "grouped"
+
+
+@contextlib.contextmanager
+def automatic_lowering(choice: Literal["by_platform", "grouped", "shifted"]) -> Iterator[None]:
+    """What ``"auto"`` means in what is traced within this, for programs that run elsewhere.
+
+    With ``"by_platform"`` a program holds both and takes that of the platform it is lowered for.
+    Not the rule: both are traced then, and gradients would keep the residuals of both.
+    """
+    token = _automatic.set(choice)
+    try:
+        yield
+    finally:
+        _automatic.reset(token)
+
+
+def choose_lowering(
+    lowering: Lowering,
+    shifted: Callable[..., jax.Array],
+    grouped: Callable[..., jax.Array],
+    *operands: jax.Array,
+) -> jax.Array:
+    """The result of that one of two functions which the lowering asks for."""
+    if lowering == "auto" and _automatic.get() == "by_platform":
+        return lax.platform_dependent(*operands, cpu=shifted, default=grouped)
+    return (shifted if resolve_lowering(lowering) == "shifted" else grouped)(*operands)
 
 
 def depthwise_convolution(
@@ -49,7 +83,7 @@ def depthwise_convolution(
     *,
     stride: int,
     pads: Pads,
-    lowering: Literal["auto", "grouped", "shifted"] = "auto",
+    lowering: Lowering = "auto",
 ) -> jax.Array:
     """Convolves every channel with its own kernel.
 
@@ -63,16 +97,20 @@ def depthwise_convolution(
     Returns:
       ``[n, h', w', c]``.
     """
-    if resolve_lowering(lowering) == "shifted":
-        return _shifted(x, kernel, stride, pads)
-    return lax.conv_general_dilated(
-        x,
-        kernel[:, :, None, :],
-        (stride, stride),
-        pads,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+
+    def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel[:, :, None, :],
+            (stride, stride),
+            pads,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1],
+        )
+
+    # custom_vjp tells its static arguments by their position.
+    shifted = lambda x, kernel: _shifted(x, kernel, stride, pads)
+    return choose_lowering(lowering, shifted, grouped, x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -44,7 +44,7 @@ class ImageTokenizer(nn.Module):
             tokens = self.token_learner(tokens)
         if self.config.language == "token":
             instruction = self.instruction(embeddings.astype(self.dtype))[:, None]
-            instruction = jnp.repeat(instruction, len(images) // len(embeddings), axis=0)
+            instruction = jnp.repeat(instruction, images.shape[0] // embeddings.shape[0], axis=0)
             tokens = jnp.concatenate([instruction, tokens], axis=1)
         return tokens
 

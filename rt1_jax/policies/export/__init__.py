@@ -1,0 +1,1 @@
+"""Policies for programs without this package: StableHLO, TensorFlow's SavedModel, ONNX."""
