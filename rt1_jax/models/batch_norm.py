@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rt1_jax.models.reductions import channel_sums
 
@@ -85,7 +86,8 @@ def _fold(
         conv = name.replace("bn", "conv")
         if conv == name or "kernel" not in params.get(conv, {}):
             raise ValueError(f"the normalisation {path}{name} has no convolution beside it")
-        multiplier = params[name]["scale"] * jax.lax.rsqrt(statistics["var"] + epsilon)
+        # NumPy stays NumPy: nothing is to be compiled for this.
+        multiplier = params[name]["scale"] / (statistics["var"] + np.float32(epsilon)) ** 0.5
         # The last axis of every kernel is its outputs (depthwise: its channels).
         folded[conv] = {**params[conv], "kernel": params[conv]["kernel"] * multiplier}
         folded[name] = {"bias": params[name]["bias"] - statistics["mean"] * multiplier}

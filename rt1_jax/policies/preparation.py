@@ -49,9 +49,8 @@ class Prepared:
         if compute == "bfloat16" and not self.rounds:
             model = model.clone(config=dataclasses.replace(model.config, dtype="bfloat16"))
         self.model = model
-        host = jax.tree.map(np.asarray, dict(variables))
-        params, self._film = _split_film(host["params"])
-        folded = fold_batch_norm({**host, "params": params}, _epsilon(model.config))
+        folded = fold(model, variables)
+        folded["params"], self._film = _split_film(folded["params"])
         if compute == "bfloat16":
             folded = jax.tree_util.tree_map_with_path(_round_kernel, folded)
         self.variables = jax.device_put(folded)  # at once: 0.5 s sooner than one by one
@@ -96,6 +95,12 @@ class Prepared:
 
     def _instruction(self, embeddings: np.ndarray) -> dict[str, Any]:
         return {"embeddings": embeddings, "modulation": modulations(self._film, embeddings)}
+
+
+def fold(model: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's variables, NumPy, with batch normalisation folded into the convolutions."""
+    host = jax.tree.map(np.asarray, dict(variables))
+    return fold_batch_norm(host, _epsilon(model.config))
 
 
 def compiler_options() -> dict[str, Any]:

@@ -46,23 +46,9 @@ def window_logits(
     images: jax.Array,
     told: jax.Array,
 ) -> Any:
-    """``told`` is of the windows, or of all their frames."""
-    model, config = prepared.model, prepared.model.config
+    """Logits of whole windows; ``told`` is of the windows, or of all their frames."""
     embeddings, film = prepared.told(told)
-    variables = {**variables, **film}
-    b, t = images.shape[:2]
-    flat = images.reshape(b * t, *images.shape[2:])
-    encoded: Any = model.apply(variables, flat, embeddings, method="encode_frames")
-    tokens = encoded.reshape(b, t, *encoded.shape[1:])
-    if config.decoding != "autoregressive":
-        return model.apply(variables, tokens, method="decode_tokens")
-    actions, logits = jnp.zeros((b, t, config.action_tokens), jnp.int32), []
-    for step in range(t):  # its own earlier actions are what a step may look at
-        position = jnp.full(b, step)
-        chosen, newest, _ = _decode(model, description, variables, tokens, actions, position)
-        actions = actions.at[:, step].set(chosen)
-        logits.append(newest)
-    return jnp.stack(logits, axis=1)
+    return _window(prepared.model, description, {**variables, **film}, images, embeddings)
 
 
 def full_step(
@@ -115,6 +101,40 @@ def step(
     """A step as one pure function of the checkpoint's variables and the encoder's embeddings."""
     told = standardize(description, embeddings)
     return _window_step(model, description, variables, state, images, told)[:3]
+
+
+def logits(
+    model: Any,
+    description: PolicyDescription,
+    variables: Any,
+    images: jax.Array,
+    embeddings: jax.Array,
+) -> Any:
+    """Logits of whole windows as one pure function, like :func:`step`; embeddings [b, d]."""
+    return _window(model, description, variables, images, standardize(description, embeddings))
+
+
+def _window(
+    model: Any,
+    description: PolicyDescription,
+    variables: Any,
+    images: jax.Array,
+    embeddings: jax.Array,
+) -> Any:
+    config = model.config
+    b, t = images.shape[:2]
+    flat = images.reshape(b * t, *images.shape[2:])
+    encoded: Any = model.apply(variables, flat, embeddings, method="encode_frames")
+    tokens = encoded.reshape(b, t, *encoded.shape[1:])
+    if config.decoding != "autoregressive":
+        return model.apply(variables, tokens, method="decode_tokens")
+    actions, found = jnp.zeros((b, t, config.action_tokens), jnp.int32), []
+    for step in range(t):  # its own earlier actions are what a step may look at
+        position = jnp.full(b, step)
+        chosen, newest, _ = _decode(model, description, variables, tokens, actions, position)
+        actions = actions.at[:, step].set(chosen)
+        found.append(newest)
+    return jnp.stack(found, axis=1)
 
 
 def _window_step(

@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rt1_jax.policies import streaming
+from rt1_jax.policies import steps
+from rt1_jax.policies.preparation import fold
 from rt1_jax.policies.streaming import Policy
 
 
@@ -44,7 +45,7 @@ class PolicyFunctions:
       image_size: (height, width) of the frames; other sizes need another export.
       frames: of a whole window.
       logits_shape: of one robot's, (action_tokens, bins) or (outputs,).
-      weights: {name: array}, on the host.
+      weights: {name: array}, on the host; batch normalisation is folded into convolutions.
       state: {name: StateLeaf}, in the order of the names.
     """
 
@@ -70,9 +71,10 @@ class PolicyFunctions:
             else (config.action_tokens, config.bins)
         )
         self._model = policy.model
-        self._weights_structure = jax.tree.structure(policy.variables)
-        self.weights = {name: np.asarray(x) for name, x in _named(policy.variables).items()}
-        first = policy.initial_state(1)
+        variables = fold(policy.model, policy.variables)
+        self._weights_structure = jax.tree.structure(variables)
+        self.weights = _named(variables)
+        first = policy.initial_state(1, keep=False)
         self._state_structure: Any = jax.tree.structure(first)
         self._state_names = list(_named(first))
         self.state = {name: _leaf(name, x) for name, x in sorted(_named(first).items())}
@@ -96,7 +98,7 @@ class PolicyFunctions:
             self._state_structure, [state[name] for name in self._state_names]
         )
         # The one place that knows how `Policy.step` computes.
-        after, action, logits = streaming._step(
+        after, action, logits = steps.step(
             self._model, self.description, self._variables(weights), structured, images, embeddings
         )
         if jax.tree.structure(after) != self._state_structure:
@@ -105,7 +107,7 @@ class PolicyFunctions:
 
     def logits(self, weights: dict[str, Any], images: Any, embeddings: Any) -> Any:
         """A whole window: uint8 ``[b, frames, h, w, 3]``, float32 ``[b, d]`` to its logits."""
-        return streaming._logits(
+        return steps.logits(
             self._model, self.description, self._variables(weights), images, embeddings
         )
 
