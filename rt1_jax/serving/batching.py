@@ -1,8 +1,8 @@
 """One policy for many connections: requests that wait together become one batch.
 
-A worker thread owns the policy. It takes what waits, at once: a lone request is never held back for
-company, and while a batch runs the next one gathers. Batches are padded to a few sizes (1, 2, 4, ...
-up to the largest), so that every shape is compiled before the first robot comes.
+A worker thread owns the policy. It takes what waits, at once: a lone request is never held back
+for company, and while a batch runs the next one gathers. Batches are padded to a few sizes (1, 2,
+4, ... up to the largest), so that every shape is compiled before the first robot comes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -115,7 +115,7 @@ class Batcher:
             # Twice and once more: a state that has been stepped may hold more than a fresh one.
             for _ in range(3):
                 start = time.perf_counter()
-                states, action = self._run(states, [image] * bucket, [embedding] * bucket, bucket)
+                states, _ = self._run(states, [image] * bucket, [embedding] * bucket, bucket)
                 seconds[bucket] = time.perf_counter() - start
             self._seconds[image.shape, bucket] = seconds[bucket]
         return seconds
@@ -165,7 +165,7 @@ class Batcher:
             self._waiting.append(request)
 
     def _how_many(self, waiting: int, image_shape: tuple[int, ...]) -> int:
-        """All of those waiting, padded; or fewer that fill a bucket, where that serves more a second.
+        """All that wait, padded; or fewer that fill a bucket, where that serves more a second.
 
         On a CPU, where a batch costs what its rows cost, padding is waste; on an accelerator it is
         free.
@@ -208,11 +208,11 @@ class Batcher:
 
     def _run(
         self,
-        states: Sequence[Any],
-        images: Sequence[np.ndarray],
-        embeddings: Sequence[np.ndarray],
+        states: list[Any],
+        images: list[np.ndarray],
+        embeddings: list[np.ndarray],
         bucket: int,
-    ) -> tuple[Sequence[Any], dict[str, np.ndarray]]:
+    ) -> tuple[list[Any], dict[str, np.ndarray]]:
         if bucket == 1:
             state, action = self._policy.step(states[0], images[0][None], embeddings[0][None])
             return [state], {name: np.asarray(value) for name, value in action.items()}
@@ -259,8 +259,8 @@ def _structure(state: Any) -> tuple[Any, ...]:
     return structure, *((leaf.shape[1:], leaf.dtype) for leaf in leaves)
 
 
-def _padded(items: Sequence[Any], size: int) -> list[Any]:
-    return [*items, *(items[-1:] * (size - len(items)))]
+def _padded(items: list[Any], size: int) -> list[Any]:
+    return items + items[-1:] * (size - len(items))
 
 
 # Both are jitted, so that states stay on the device and a batch costs two calls, not two for each

@@ -1,8 +1,8 @@
 """Instructions -> embeddings, kept: a robot says the same words at every step.
 
 The checkpoint's own encoder embeds, in a thread of its own. A TensorFlow encoder is never loaded
-into the server: make a file of the instructions that robots may use, once, and start the server with
-`--embeddings`.
+into the server: make a file of the instructions that robots may use, once, and start the server
+with `--embeddings`.
 
     python -m rt1_jax.serving.embeddings --checkpoint=PATH --instructions=FILE.txt --output=FILE.npz
 

@@ -1,9 +1,9 @@
 """The messages on the wire: msgpack maps in which NumPy arrays are maps of their own.
 
 An array is {b"__ndarray__": True, b"data": bytes, b"dtype": "<f4", b"shape": [..]} in C order, a
-NumPy scalar {b"__npgeneric__": True, b"data": number, b"dtype": "<f4"}. What comes in is untrusted:
-only numbers and text become NumPy values, sizes must agree, and a message of a few bytes can neither
-nest deeply nor reserve much memory.
+NumPy scalar {b"__npgeneric__": True, b"data": number, b"dtype": "<f4"}. What comes in is not
+trusted: only numbers and text become NumPy values, sizes must agree, and a message of a few bytes
+can neither nest deeply nor reserve much memory.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def _restore(value: Any, path: str, depth: int) -> Any:
         return [_restore(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
-    raise ProtocolError(f"{path or 'message'}: {type(value).__name__} is not a type of the protocol")
+    raise ProtocolError(
+        f"{path or 'message'}: {type(value).__name__} is not a type of the protocol"
+    )
 
 
 def _text(key: str | bytes) -> str:
