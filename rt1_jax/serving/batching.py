@@ -13,7 +13,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -145,7 +145,9 @@ class Batcher:
             return []
         first = self._waiting[0]
         alike = [request for request in self._waiting if request.key == first.key]
-        batch = alike[: self._how_many(len(alike), first.image.shape)]
+        shape = first.image.shape
+        seconds = {b: s for (known, b), s in self._seconds.items() if known == shape}
+        batch = alike[: how_many(len(alike), self.buckets, seconds)]
         taken = set(map(id, batch))
         self._waiting = [request for request in self._waiting if id(request) not in taken]
         return batch
@@ -163,22 +165,6 @@ class Batcher:
                 request.state = self._policy.initial_state(1)
             request.key = request.image.shape, *_structure(request.state)
             self._waiting.append(request)
-
-    def _how_many(self, waiting: int, image_shape: tuple[int, ...]) -> int:
-        """All that wait, padded; or fewer that fill a bucket, where that serves more a second.
-
-        On a CPU, where a batch costs what its rows cost, padding is waste; on an accelerator it is
-        free.
-        """
-        waiting = min(waiting, self.buckets[-1])
-        above = self._bucket(waiting)
-        if above == waiting:
-            return waiting
-        below = max(bucket for bucket in self.buckets if bucket < waiting)
-        padded, full = (self._seconds.get((image_shape, b)) for b in (above, below))
-        if padded is None or full is None or waiting / padded >= below / full:
-            return waiting
-        return below
 
     def _bucket(self, requests: int) -> int:
         return next(bucket for bucket in self.buckets if bucket >= requests)
@@ -231,6 +217,27 @@ def bucket_sizes(max_batch: int) -> tuple[int, ...]:
         raise ValueError(f"max_batch is {max_batch}, expected at least 1")
     powers = [1 << i for i in range(max_batch.bit_length())]
     return tuple(sorted({*(p for p in powers if p < max_batch), max_batch}))
+
+
+def how_many(waiting: int, buckets: Sequence[int], seconds: Mapping[int, float]) -> int:
+    """How many of those waiting to serve now: all, padded, or fewer that fill a bucket.
+
+    Whichever serves more a second. On a CPU, where a batch costs what its rows cost, padding is
+    waste; on an accelerator it is free.
+
+    Args:
+      waiting: at least one.
+      buckets: the sizes of batches, ascending.
+      seconds: of a batch of each size; may lack some, and then all are served.
+    """
+    waiting = min(waiting, buckets[-1])
+    above = next(bucket for bucket in buckets if bucket >= waiting)
+    if above == waiting:
+        return waiting
+    below = max(bucket for bucket in buckets if bucket < waiting)
+    if not {above, below} <= seconds.keys():
+        return waiting
+    return waiting if waiting / seconds[above] >= below / seconds[below] else below
 
 
 @dataclasses.dataclass(eq=False)

@@ -7,6 +7,7 @@ with PolicyClient("ws://127.0.0.1:8000") as policy:
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from types import TracebackType
 from typing import Any, Self
@@ -37,8 +38,16 @@ class PolicyClient:
         self, uri: str, token: str | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         headers = {"Authorization": f"Api-Key {token}"} if token is not None else None
-        self._connection = connect(
-            uri, compression=None, max_size=None, additional_headers=headers, ssl=tls, proxy=None
+        self._exit = contextlib.ExitStack()
+        self._connection = self._exit.enter_context(
+            connect(
+                uri,
+                compression=None,
+                max_size=None,
+                additional_headers=headers,
+                ssl=tls,
+                proxy=None,
+            )
         )
         self.metadata: dict[str, Any] = protocol.unpack(self._receive())
 
@@ -80,7 +89,7 @@ class PolicyClient:
         self._receive()
 
     def close(self) -> None:
-        self._connection.close()
+        self._exit.close()
 
     def __enter__(self) -> Self:
         return self
