@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rt1_jax.serving.memory import give_back_memory
+
 
 class BatcherClosedError(RuntimeError):
     """A request to a batcher that has stopped."""
@@ -118,6 +120,7 @@ class Batcher:
                 states, _ = self._run(states, [image] * bucket, [embedding] * bucket, bucket)
                 seconds[bucket] = time.perf_counter() - start
             self._seconds[image.shape, bucket] = seconds[bucket]
+            give_back_memory()  # of the compiler, before the next size needs its own
         return seconds
 
     def close(self) -> None:

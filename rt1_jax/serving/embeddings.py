@@ -18,6 +18,8 @@ import collections
 import concurrent.futures
 import os
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +27,10 @@ import numpy as np
 
 from rt1_jax.language import CHECK_SENTENCE, EncoderIdentity
 from rt1_jax.serving.observation import ObservationError
+
+
+# What NumPy raises for a file that is missing, no archive, cut short, of objects, or an array.
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 class EmbeddingFileError(ValueError):
@@ -122,7 +128,7 @@ def read_embeddings(
     try:
         with np.load(path, allow_pickle=False) as file:
             names, rows, made_by = (file[k] for k in ("instructions", "embeddings", "encoder"))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except _UNREADABLE as error:
         raise EmbeddingFileError(f"{path} is not a file of embeddings ({error})") from error
     if str(made_by) != encoder.name:
         raise EmbeddingFileError(
