@@ -28,7 +28,6 @@ import numpy as np
 from rt1_jax.language import CHECK_SENTENCE, EncoderIdentity
 from rt1_jax.serving.observation import ObservationError
 
-
 # What NumPy raises for a file that is missing, no archive, cut short, of objects, or an array.
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
