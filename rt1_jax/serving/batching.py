@@ -110,7 +110,8 @@ class Batcher:
         image = np.zeros((*image_size, 3), np.uint8)
         embedding = np.zeros(dimensions, np.float32)
         seconds = {}
-        for bucket in self.buckets:
+        # The largest first: it needs the most memory, while the process holds the least.
+        for bucket in reversed(self.buckets):
             if not go_on():
                 break
             states = [self._policy.initial_state(1) for _ in range(bucket)]
@@ -138,8 +139,7 @@ class Batcher:
                 outcome = self._serve(batch, start)
             except Exception as error:  # goes to the clients of this batch; the next one may work
                 outcome = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                batch[0].future.get_loop().call_soon_threadsafe(_deliver, batch, outcome)
+            _hand_over(batch, outcome)
 
     def _next_batch(self) -> list[_Request]:
         """The oldest request and those like it, or nothing once closed and done."""
@@ -164,9 +164,13 @@ class Batcher:
                 return
             if request is None:
                 continue  # closed: the flag is set, and nothing comes behind this
-            if request.state is None:
-                request.state = self._policy.initial_state(1)
-            request.key = request.image.shape, *_structure(request.state)
+            try:
+                if request.state is None:
+                    request.state = self._policy.initial_state(1)
+                request.key = request.image.shape, *_structure(request.state)
+            except Exception as error:
+                _hand_over([request], error)
+                continue
             self._waiting.append(request)
 
     def _bucket(self, requests: int) -> int:
@@ -251,6 +255,11 @@ class _Request:
     future: asyncio.Future[StepResult]
     arrived: float = dataclasses.field(default_factory=time.perf_counter)
     key: Any = None
+
+
+def _hand_over(batch: list[_Request], outcome: list[StepResult] | Exception) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        batch[0].future.get_loop().call_soon_threadsafe(_deliver, batch, outcome)
 
 
 def _deliver(batch: list[_Request], outcome: list[StepResult] | Exception) -> None:

@@ -146,6 +146,17 @@ def test_a_failing_batch_fails_alone(policy, batcher):
     assert asyncio.run(batcher.step(stepped, image(3), EMBEDDING)).action["x"].item() == 100
 
 
+def test_a_state_that_cannot_be_made_fails_its_request_only(policy, batcher, monkeypatch):
+    def broken(batch_size):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(policy, "initial_state", broken)
+        with pytest.raises(MemoryError, match="no room"):
+            asyncio.run(batcher.step(None, image(1), EMBEDDING))
+    assert asyncio.run(batcher.step(None, image(2), EMBEDDING)).action["x"].item() == 20
+
+
 def test_a_cancelled_request_is_dropped(policy, batcher):
     async def go():
         policy.gate.clear()
@@ -180,10 +191,10 @@ def test_closing_finishes_what_waits(policy):
 
 def test_warming_reaches_every_size_twice_and_can_be_stopped(policy, batcher):
     seconds = batcher.warm((2, 3))
-    assert list(seconds) == [1, 2, 4]
-    assert [size for size, _ in policy.batches] == [1] * 3 + [2] * 3 + [4] * 3
+    assert sorted(seconds) == [1, 2, 4]
+    assert [size for size, _ in policy.batches] == [4] * 3 + [2] * 3 + [1] * 3
     policy.batches.clear()
-    assert list(batcher.warm((2, 3), go_on=lambda: len(policy.batches) < 3)) == [1]
+    assert list(batcher.warm((2, 3), go_on=lambda: len(policy.batches) < 3)) == [4]
 
 
 def test_robots_in_one_batch_act_as_if_alone():
