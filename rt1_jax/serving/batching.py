@@ -149,7 +149,8 @@ class Batcher:
         first = self._waiting[0]
         alike = [request for request in self._waiting if request.key == first.key]
         shape = first.image.shape
-        seconds = {b: s for (known, b), s in self._seconds.items() if known == shape}
+        known = self._seconds  # never iterated: `warm` may be adding to it
+        seconds = {b: known[shape, b] for b in self.buckets if (shape, b) in known}
         batch = alike[: how_many(len(alike), self.buckets, seconds)]
         taken = set(map(id, batch))
         self._waiting = [request for request in self._waiting if id(request) not in taken]
