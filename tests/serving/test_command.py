@@ -84,7 +84,7 @@ def test_the_public_client_drives_it_unchanged(served, openpi_python):
         [openpi_python, ROBOT, str(port), str(STEPS), TOKEN],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
