@@ -45,6 +45,7 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
         "pillow>=11.0",
+        "prometheus-client>=0.20",
         # tensorflow-hub 0.16 imports pkg_resources, which later setuptools no longer have.
         "setuptools>=77,<81",
         "tensorboardX>=2.6.2",
@@ -52,6 +53,7 @@ setup(
         "tensorflow-datasets>=4.9.7",
         "tensorflow-hub>=0.16.1",
         "tqdm>=4.66",
+        "websockets>=15.0",
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.7"],

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv from requirements.lock and sees that MuJoCo can render without a display.
+# Makes .venv from requirements.lock, in it the small environment of a client that the policy server
+# is tested with, and sees that MuJoCo can render without a display.
 # Does nothing, quickly, when all of that is done. Installs system packages when it runs as root,
 # else names them and stops.
 set -euo pipefail
@@ -7,6 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 VENV=.venv
 STAMP=$VENV/.setup-done
+CLIENT_VENV=$VENV/openpi-client
+CLIENT_PACKAGES=tests/serving/requirements-openpi-client.txt
 GL_PACKAGES=(libegl1 libopengl0 libgl1-mesa-dri)
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -22,6 +25,7 @@ main() {
     return
   fi
   make_environment
+  make_client_environment
   check_rendering
   printf '%s\n' "$fingerprint" >"$STAMP"
   say "done ($VENV)"
@@ -29,7 +33,7 @@ main() {
 
 # What the environment was made from. The folder counts too: a moved virtual environment is broken.
 fingerprint() {
-  { cat requirements.lock setup.py scripts/setup.sh && pwd -P; } | sha256sum | cut -d' ' -f1
+  { cat requirements.lock "$CLIENT_PACKAGES" setup.py scripts/setup.sh && pwd -P; } | sha256sum | cut -d' ' -f1
 }
 
 make_environment() {
@@ -45,15 +49,25 @@ make_environment() {
     "$python" -m venv --clear "$VENV"
   fi
   say "installing packages from requirements.lock (about 1 GB to download, once)"
-  pip_install -r requirements.lock
-  pip_install --no-deps --no-build-isolation --editable .
+  pip_install "$VENV" -r requirements.lock
+  pip_install "$VENV" --no-deps --no-build-isolation --editable .
 }
 
+# openpi-client wants numpy 1, so it cannot share the environment. One from another set of packages
+# or another folder is made anew.
+make_client_environment() {
+  say "installing openpi-client for the server's tests ($CLIENT_VENV)"
+  "$VENV/bin/python" -m venv --clear "$CLIENT_VENV"
+  pip_install "$CLIENT_VENV" --no-deps -r "$CLIENT_PACKAGES"
+}
+
+# pip_install ENVIRONMENT ARGUMENT...
 # Download progress for a person, only errors for a log.
 pip_install() {
-  local quiet=--quiet
+  local environment=$1 quiet=--quiet
+  shift
   if [[ -t 1 ]]; then quiet=--progress-bar=on; fi
-  PYTHONWARNINGS=ignore "$VENV/bin/python" -m pip --disable-pip-version-check \
+  PYTHONWARNINGS=ignore "$environment/bin/python" -m pip --disable-pip-version-check \
     --no-input install "$quiet" "$@"
 }
 

@@ -54,6 +54,7 @@ ROOMS = {
         "files",
         "language",
     },
+    "serving": {"policies", "actions", "language"},
     "analysis": {
         "evaluation",
         "policies",
@@ -88,7 +89,7 @@ def test_version_is_one_number() -> None:
     assert rt1_jax.__version__ == stated.group(1)
 
 
-@pytest.mark.parametrize("room", ["models", "actions", "training", "policies"])
+@pytest.mark.parametrize("room", ["models", "actions", "training", "policies", "serving"])
 def test_room_imports_neither_tensorflow_nor_mujoco(room: str) -> None:
     files = _files(room)
     if not files:

@@ -127,7 +127,7 @@ def test_reading_attention_changes_nothing(policy: Policy) -> None:
     logits, state = jax.jit(functools.partial(policy.model.apply, mutable=["intermediates"]))(
         *inputs
     )
-    np.testing.assert_allclose(plain, logits, atol=1e-5)
+    np.testing.assert_allclose(plain, logits, rtol=1e-5, atol=1e-4)
     assert set(state) == {"intermediates"}
 
 
