@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import queue
 import threading
 import time
@@ -65,7 +64,7 @@ class Batcher:
     ) -> None:
         self._policy = policy
         # Keys and values are worth keeping for one robot; joined and split, they are mostly copied.
-        self._fresh = functools.partial(policy.initial_state, 1, None if max_batch == 1 else False)
+        self._keep = None if max_batch == 1 else False
         self._on_batch = on_batch
         self.buckets = bucket_sizes(max_batch)
         self._join = jax.jit(_join)
@@ -176,6 +175,9 @@ class Batcher:
                 _hand_over([request], error)
                 continue
             self._waiting.append(request)
+
+    def _fresh(self) -> Any:
+        return self._policy.initial_state(1, self._keep)
 
     def _bucket(self, requests: int) -> int:
         return next(bucket for bucket in self.buckets if bucket >= requests)

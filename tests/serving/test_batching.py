@@ -22,6 +22,7 @@ class CountingPolicy:
         self.batches = []
 
     def initial_state(self, batch_size, keep=None):
+        self.keep = keep
         return {"sum": jnp.zeros((batch_size, 1)), "extra": None}
 
     def step(self, state, images, embeddings):
@@ -147,7 +148,7 @@ def test_a_failing_batch_fails_alone(policy, batcher):
 
 
 def test_a_state_that_cannot_be_made_fails_its_request_only(policy, batcher, monkeypatch):
-    def broken(batch_size):
+    def broken(batch_size, keep=None):
         raise MemoryError("no room")
 
     with monkeypatch.context() as patched:
@@ -155,6 +156,14 @@ def test_a_state_that_cannot_be_made_fails_its_request_only(policy, batcher, mon
         with pytest.raises(MemoryError, match="no room"):
             asyncio.run(batcher.step(None, image(1), EMBEDDING))
     assert asyncio.run(batcher.step(None, image(2), EMBEDDING)).action["x"].item() == 20
+
+
+@pytest.mark.parametrize(("largest", "keep"), [(1, None), (4, False)])
+def test_keys_and_values_are_kept_for_a_lone_robot_only(policy, largest, keep):
+    made = Batcher(policy, largest)
+    asyncio.run(made.step(None, image(1), EMBEDDING))
+    made.close()
+    assert policy.keep is keep
 
 
 def test_a_cancelled_request_is_dropped(policy, batcher):
