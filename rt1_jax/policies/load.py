@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from rt1_jax.checkpoints import native
-from rt1_jax.compilation_cache import use_compilation_cache
+from rt1_jax.policies.compilation_cache import use_compilation_cache
 from rt1_jax.policies.preparation import Compute
 from rt1_jax.policies.streaming import Policy
 
@@ -27,7 +27,7 @@ def load_policy(
         other logits (see `rt1_jax.policies.preparation.Prepared` and docs/speed.md).
       warm_up: a number of robots for which steps are compiled now, of images as the checkpoint's
         camera gives them, so that the first action is not the compile. What was compiled is kept
-        on disk for the next process (`rt1_jax.compilation_cache`). 0 leaves it to the first step.
+        on disk for the next process (`rt1_jax.policies.compilation_cache`). 0 leaves it to the first step.
 
     Raises:
       CheckpointError: nothing there, or something that cannot be read.

@@ -209,7 +209,7 @@ def default_max_batch() -> int:
 
 def _load_service(given: argparse.Namespace) -> PolicyService:
     import rt1_jax
-    from rt1_jax.compilation_cache import use_compilation_cache
+    from rt1_jax.policies.compilation_cache import use_compilation_cache
     from rt1_jax.serving.embeddings import read_embeddings
 
     use_compilation_cache()  # a restarted server is soon ready

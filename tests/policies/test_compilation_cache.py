@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from rt1_jax.compilation_cache import use_compilation_cache
+from rt1_jax.policies.compilation_cache import use_compilation_cache
 from rt1_jax.policies.load import load_policy
 
 
