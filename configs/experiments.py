@@ -5,7 +5,8 @@ python -m rt1_jax.analysis.scaling --config=configs/experiments.py:small --outpu
 
 `small` is for two CPU cores, about half an hour an experiment (the sum of its runs' times; they
 share runs).
-`accelerator` is the paper's size on all skills of the tabletop, for an accelerator; its cost has
+`all_skills` is `small` with all seven skills and a longer training, for film_ablation: 45 minutes
+there allow no more than two seeds of it. `accelerator` is the paper's size on all skills of the tabletop, for an accelerator; its cost has
 not been measured. `smoke` only shows that all parts work. Expected of `small`: docs/experiments.md.
 """
 
@@ -79,6 +80,20 @@ def _small() -> ConfigDict:
     return config
 
 
+def _all_skills() -> ConfigDict:
+    config = _small()
+    config.preset = "all_skills"
+    config.data.directory = "data/experiments_all_skills"
+    config.data.skills = SKILLS
+    config.data.episodes = 4_100
+    config.train.model.embedding_size = 32
+    config.train.optimizer.steps = 4_500
+    config.train.data.directory = config.data.directory
+    config.train.data.embedding_components = 32
+    config.evaluation.episodes = 105  # 15 a skill
+    return config
+
+
 def _accelerator() -> ConfigDict:
     config = _small()
     config.preset = "accelerator"
@@ -124,4 +139,4 @@ def _smoke() -> ConfigDict:
     return config
 
 
-_PRESETS = {"small": _small, "accelerator": _accelerator, "smoke": _smoke}
+_PRESETS = {"small": _small, "all_skills": _all_skills, "accelerator": _accelerator, "smoke": _smoke}
