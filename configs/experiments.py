@@ -4,10 +4,9 @@ python -m rt1_jax.analysis.scaling --config=configs/experiments.py:small --outpu
 (likewise decoding, film_ablation and baselines)
 
 `small` is for two CPU cores, about half an hour an experiment (the sum of its runs' times; they
-share runs).
-`all_skills` is `small` with all seven skills and a longer training, for film_ablation: 45 minutes
-there allow no more than two seeds of it. `accelerator` is the paper's size on all skills of the tabletop, for an accelerator; its cost has
-not been measured. `smoke` only shows that all parts work. Expected of `small`: docs/experiments.md.
+share runs). `all_skills` is `small` with all seven skills and more steps, meant for film_ablation.
+`accelerator` is the paper's size on all skills of the tabletop, for an accelerator; its cost has
+not been measured. `smoke` only shows that all parts work. Expected: docs/experiments.md.
 """
 
 from ml_collections import ConfigDict
@@ -91,6 +90,7 @@ def _all_skills() -> ConfigDict:
     config.train.data.directory = config.data.directory
     config.train.data.embedding_components = 32
     config.evaluation.episodes = 105  # 15 a skill
+    config.scaling.episodes = (100, 300, 1_000, 4_000)
     return config
 
 
@@ -139,4 +139,9 @@ def _smoke() -> ConfigDict:
     return config
 
 
-_PRESETS = {"small": _small, "all_skills": _all_skills, "accelerator": _accelerator, "smoke": _smoke}
+_PRESETS = {
+    "small": _small,
+    "all_skills": _all_skills,
+    "accelerator": _accelerator,
+    "smoke": _smoke,
+}

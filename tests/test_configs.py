@@ -126,7 +126,7 @@ def test_names_tell_the_configs_apart(repository_root):
     [
         ("bc_z", "huge", r"bc_z.py:huge: expected one of \['paper', 'xl', 'tabletop'\]"),
         ("gato", "xl", r"gato.py:xl: expected one of \['paper', 'tabletop'\]"),
-        ("experiments", "big", r"expected one of \['small', 'accelerator', 'smoke'\]"),
+        ("experiments", "big", r"expected one of \['small', 'all_skills', 'accelerator'"),
         ("ablations", "gato/rt1", r"expected BASE/VARIANT, BASE of \['rt1', 'tabletop'\]"),
         ("ablations", "rt1/no_eyes", r"unknown variant 'no_eyes': expected one of \["),
     ],
@@ -161,7 +161,7 @@ def experiment_runs(preset):
     return runs
 
 
-@pytest.mark.parametrize("name", ["small", "accelerator", "smoke"])
+@pytest.mark.parametrize("name", ["small", "all_skills", "accelerator", "smoke"])
 def test_runs_of_a_preset_build_and_have_names_of_their_own(repository_root, name):
     preset = load(repository_root, "experiments", name)[1]
     assert preset.preset == name

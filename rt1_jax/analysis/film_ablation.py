@@ -54,9 +54,12 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
     rates = {
         name: {column: success(of, *column) for column in columns} for name, of in finished.items()
     }
-    objects = {name: by_target(of, splits[0]) for name, of in finished.items()}
+    several = len(preset.data.skills) > 1
+    what, parts = ("skill", by_skill) if several else ("object", by_target)
+    stem = "skills" if several else "targets"
+    objects = {name: parts(of, splits[0]) for name, of in finished.items()}
     _draw_success(rates, columns, output / "success")
-    _draw_objects(objects, output / "targets")
+    _draw_parts(objects, output / stem)
     titles = [f"{split.replace('_', ' ')}, {_told(condition)}" for split, condition in columns]
     targets = sorted({target for of in objects.values() for target in of})
     return write_analysis(
@@ -65,7 +68,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
         _summary(rates, splits),
         [
             ("success", "Success over all seeds, with 95% Wilson intervals; crosses are seeds."),
-            ("targets", f"Success on {splits[0]} by the object that the instruction names."),
+            (stem, f"Success on {splits[0]} by the {what} that the instruction names."),
         ],
         [
             (
@@ -81,8 +84,8 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
                 ],
             ),
             (
-                f"Success on {splits[0]} by object",
-                ("object", *(NAMES.get(name, name) for name in objects)),
+                f"Success on {splits[0]} by {what}",
+                (what, *(NAMES.get(name, name) for name in objects)),
                 [
                     (t, *(_share(of[t]) if t in of else None for of in objects.values()))
                     for t in targets
@@ -98,7 +101,7 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
                 }
                 for name, of in rates.items()
             },
-            "targets": {
+            stem: {
                 name: {target: rate.to_json() for target, rate in of.items()}
                 for name, of in objects.items()
             },
@@ -122,6 +125,12 @@ def by_target(results: Sequence[Finished], split: str) -> dict[str, Rate]:
                 target = target_of(episode["instruction"])
                 counts.setdefault(target, []).append(bool(episode["success"]))
     return {target: Rate(sum(of), len(of), ()) for target, of in counts.items()}
+
+
+def by_skill(results: Sequence[Finished], split: str) -> dict[str, Rate]:
+    """Success by skill, over all runs."""
+    skills = {skill for result in results for skill in result.run.skills}
+    return {skill: success(results, split, skill=skill) for skill in sorted(skills)}
 
 
 def target_of(instruction: str) -> str:
@@ -170,7 +179,7 @@ def _draw_success(
 
 
 @figures.house_style()
-def _draw_objects(objects: dict[str, dict[str, Rate]], stem: pathlib.Path) -> None:
+def _draw_parts(objects: dict[str, dict[str, Rate]], stem: pathlib.Path) -> None:
     targets = sorted({target for of in objects.values() for target in of})
     table = np.asarray(
         [[of[t].rate if t in of else np.nan for t in targets] for of in objects.values()]

@@ -27,7 +27,8 @@ def load_policy(
         other logits (see `rt1_jax.policies.preparation.Prepared` and docs/speed.md).
       warm_up: a number of robots for which steps are compiled now, of images as the checkpoint's
         camera gives them, so that the first action is not the compile. What was compiled is kept
-        on disk for the next process (`rt1_jax.policies.compilation_cache`). 0 leaves it to the first step.
+        on disk for the next process (`rt1_jax.policies.compilation_cache`). 0 leaves it to the
+        first step.
 
     Raises:
       CheckpointError: nothing there, or something that cannot be read.

@@ -171,6 +171,18 @@ def test_film_ablation_compares_ways_and_objects(preset, tmp_path):
     assert "173,544" in page
 
 
+def test_film_ablation_of_several_skills_tells_them_apart(preset, tmp_path):
+    preset.data.skills = ("pick", "open_drawer")
+    for runs in film_runs(preset).values():
+        fabricate(tmp_path / "runs", runs, {"seen": 10, "unseen_tasks": 3})
+    content, page = analyse(film_ablation, preset, tmp_path, ("success", "skills"))
+    skills = content["results"]["skills"]["rt1"]
+    assert [*skills] == ["open_drawer", "pick"]
+    assert [of["episodes"] for of in skills.values()] == [20, 20]
+    assert sum(of["successes"] for of in skills.values()) == 21
+    assert "by skill" in page
+
+
 def test_film_ablation_without_one_way(preset, tmp_path):
     for name, runs in film_runs(preset).items():
         if name != "film_end":
