@@ -35,6 +35,9 @@ _PROCESSES = flags.DEFINE_integer("processes", 2, "Environment processes. Result
 _FILMS = flags.DEFINE_integer("films", 2, "Successes and failures shown for each split.")
 _DATASET = flags.DEFINE_string("dataset", None, "Compare with the recorded actions of a dataset.")
 _OUTPUT = flags.DEFINE_string("output", "out", "Directory for results.json and report.html.")
+_COMPUTE = flags.DEFINE_enum(
+    "compute", "float32", ["float32", "bfloat16"], "What the policy computes in: docs/speed.md."
+)
 flags.mark_flag_as_required("checkpoint")
 
 
@@ -59,6 +62,7 @@ def main(argv: list[str]) -> None:
             films=_FILMS.value,
             dataset=_DATASET.value,
             output=_OUTPUT.value,
+            compute=_COMPUTE.value,
         )
     )
 

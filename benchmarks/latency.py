@@ -194,7 +194,7 @@ def measure(
     """The rows of a policy at a batch size: window full, and filling where it keeps."""
     description, variables = load(name)
     model = build(description.architecture, description.model)
-    policy = Policy(model, variables, description, compute)  # type: ignore[arg-type]
+    policy = Policy(model, variables, description, compute)
     frames = model.config.frames
     rng = np.random.default_rng(1)
     shape = (frames, batch, *description.image_size, 3)
@@ -303,7 +303,7 @@ def fresh_process(name: str, compute: str) -> dict[str, float]:
 def alone(checkpoint: str, compute: str) -> dict[str, float]:
     """Loads, steps twenty times, and tells."""
     start = time.perf_counter()
-    policy = load_policy(checkpoint, compute=compute)  # type: ignore[arg-type]
+    policy = load_policy(checkpoint, compute=compute)
     state = policy.initial_state()
     image = np.zeros((1, *policy.description.image_size, 3), np.uint8)
     told = np.ones((1, policy.description.encoder.dimensions), np.float32)

@@ -29,6 +29,7 @@ def main(
     films: int,
     dataset: str | None,
     output: str,
+    compute: str = "float32",
 ) -> int:
     """Evaluates, prints a table and where the report is; gives the exit code.
 
@@ -52,7 +53,7 @@ def main(
             training_rows,
         )
 
-        policy = rt1_jax.load_policy(checkpoint)
+        policy = rt1_jax.load_policy(checkpoint, compute=compute)
         closed_loop = None
         if environment is not None:
             closed_loop = ClosedLoop(

@@ -8,14 +8,13 @@ from typing import Any
 
 from rt1_jax.checkpoints import native
 from rt1_jax.policies.compilation_cache import use_compilation_cache
-from rt1_jax.policies.preparation import Compute
 from rt1_jax.policies.streaming import Policy
 
 PRETRAINED = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
 
 
 def load_policy(
-    path: str | os.PathLike[str], *, compute: Compute = "float32", warm_up: int = 0
+    path: str | os.PathLike[str], *, compute: str = "float32", warm_up: int = 0
 ) -> Policy:
     """Loads a policy.
 
@@ -59,7 +58,7 @@ def build_model(description: native.PolicyDescription) -> Any:
         )
 
 
-def _load(path: str | os.PathLike[str], compute: Compute) -> Policy:
+def _load(path: str | os.PathLike[str], compute: str) -> Policy:
     name = os.fspath(path)
     root = PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
     if not _is_native(root):

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,6 @@ import numpy as np
 from rt1_jax.models.batch_norm import fold_batch_norm
 from rt1_jax.models.film import MODULATION, modulations
 from rt1_jax.models.matrix_product import BFLOAT16_OPERANDS
-
-Compute = Literal["float32", "bfloat16"]
 
 # Kernels that are not operands of a matrix product: rounding them would gain nothing.
 _NOT_PRODUCTS = ("depthwise_conv", "conv_1", "conv_2", "position_embedding")
@@ -42,7 +40,7 @@ class Prepared:
         keep in float32.
     """
 
-    def __init__(self, model: Any, variables: Mapping[str, Any], compute: Compute) -> None:
+    def __init__(self, model: Any, variables: Mapping[str, Any], compute: str) -> None:
         if compute not in ("float32", "bfloat16"):
             raise ValueError(f"compute is {compute!r}: expected 'float32' or 'bfloat16'")
         self.rounds = compute == "bfloat16" and jax.default_backend() == "cpu"

@@ -22,7 +22,7 @@ from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.language import SentenceEncoder, load_encoder
 from rt1_jax.models.stepping import empty_caches, keeps_caches
-from rt1_jax.policies.preparation import Compute, Prepared, compiler_options
+from rt1_jax.policies.preparation import Prepared, compiler_options
 from rt1_jax.policies.steps import (
     PolicyState,
     full_step,
@@ -60,7 +60,7 @@ class Policy:
         model: nn.Module,
         variables: Any,
         description: PolicyDescription,
-        compute: Compute = "float32",
+        compute: str = "float32",
     ) -> None:
         self.model = model
         self.description = description
