@@ -43,7 +43,7 @@ def _small() -> ConfigDict:
     train.checkpoint_every = 1_000
     train.keep_checkpoints = 1
     config.train = train
-    config.seeds = (0, 1)
+    config.seeds = (0, 1)  # where an experiment has none of its own
     config.parallel = 2  # runs side by side, a core each
 
     config.models = ConfigDict()
@@ -62,9 +62,11 @@ def _small() -> ConfigDict:
 
     config.decoding = ConfigDict()
     config.decoding.variants = ("rt1", "autoregressive", "continuous")
+    config.decoding.seeds = (0, 1, 2)
 
     config.film_ablation = ConfigDict()
     config.film_ablation.variants = ("rt1", "film_end", "language_token", "no_language")
+    config.film_ablation.seeds = (0, 1, 2)
 
     config.baselines = ConfigDict()
     config.baselines.models = ("rt1", "bc_z", "gato")
@@ -91,6 +93,7 @@ def _all_skills() -> ConfigDict:
     config.train.data.embedding_components = 32
     config.evaluation.episodes = 105  # 15 a skill
     config.scaling.episodes = (100, 300, 1_000, 4_000)
+    config.film_ablation.seeds = (0, 1)
     return config
 
 
@@ -132,7 +135,7 @@ def _smoke() -> ConfigDict:
     config.train.data.embedding_components = 6  # few sentences have few words
     config.train.model.embedding_size = 6
     config.train.optimizer.update(steps=20, warmup_steps=5)
-    config.seeds = (0,)
+    config.seeds = config.decoding.seeds = config.film_ablation.seeds = (0,)
     config.evaluation.episodes = 4
     config.scaling.episodes = (10, 20, 30, 50)
     config.scaling.tasks_episodes = 15

@@ -151,8 +151,10 @@ def test_baselines_have_the_sizes_of_the_paper(repository_root, name, argument, 
 def experiment_runs(preset):
     """Every run that the four experiments of a preset ask for."""
     runs = [run for group in scaling.build_runs(preset).values() for run in group]
-    for variant in {*preset.decoding.variants, *preset.film_ablation.variants}:
-        runs += seeded_runs(preset, training_config(preset, variant=variant))
+    for experiment in (preset.decoding, preset.film_ablation):
+        for variant in experiment.variants:
+            config = training_config(preset, variant=variant)
+            runs += seeded_runs(preset, config, seeds=experiment.seeds)
     for model in preset.baselines.models:
         runs += seeded_runs(preset, training_config(preset, model), preset.baselines.splits)
     for variant in preset.baselines.variants:
@@ -190,4 +192,4 @@ def test_names_of_the_small_presets_runs_stay(repository_root):
     names = {run.name for run in experiment_runs(preset)}
     assert {"tabletop-s0-f1ac1127ca", "tabletop_no_language-s0-eb306022f2"} <= names
     assert {"bc_z_tabletop-s1-4a739d32ac", "gato_tabletop-s0-d89435b776"} <= names
-    assert len(names) == 30
+    assert len(names) == 36

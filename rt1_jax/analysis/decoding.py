@@ -53,7 +53,8 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
       ExperimentError: no run came to its end.
     """
     configs = {name: training_config(preset, variant=name) for name in preset.decoding.variants}
-    groups = {name: seeded_runs(preset, config) for name, config in configs.items()}
+    seeds = preset.decoding.get("seeds")
+    groups = {n: seeded_runs(preset, config, seeds=seeds) for n, config in configs.items()}
     finished, notes = complete_runs(preset, groups, runs)
     splits = tuple(preset.evaluation.splits)
     rates = {name: {split: success(of, split) for split in splits} for name, of in finished.items()}

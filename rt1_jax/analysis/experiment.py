@@ -107,10 +107,15 @@ def training_config(preset: Any, model: str = "rt1", variant: str = "rt1", **dat
     return vary(base, variant) if variant != "rt1" else base
 
 
-def seeded_runs(preset: Any, config: Any, splits: Sequence[str] | None = None) -> list[Run]:
-    """One run a seed of the preset, evaluated as the preset says."""
+def seeded_runs(
+    preset: Any,
+    config: Any,
+    splits: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Run]:
+    """One run a seed (by default of the preset's), evaluated as the preset says."""
     runs = []
-    for seed in preset.seeds:
+    for seed in seeds or preset.seeds:
         own = ConfigDict(config.to_dict())
         own.seed = seed
         runs.append(

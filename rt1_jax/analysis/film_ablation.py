@@ -44,8 +44,9 @@ def analyse(preset: Any, output: pathlib.Path, runs: pathlib.Path) -> dict[str, 
     Raises:
       ExperimentError: no run came to its end.
     """
+    seeds = preset.film_ablation.get("seeds")
     groups = {
-        name: seeded_runs(preset, training_config(preset, variant=name))
+        name: seeded_runs(preset, training_config(preset, variant=name), seeds=seeds)
         for name in preset.film_ablation.variants
     }
     finished, notes = complete_runs(preset, groups, runs)

@@ -17,7 +17,7 @@ Mask = np.ndarray | jax.Array
 """Bool ``[r, s]`` for all, or ``[b, r, s]``: queries by keys, True where looking is allowed."""
 
 _LONG = 512  # keys from which on a causal mask's empty half is worth leaving out
-_ROWS = 256  # queries at a time then: two thirds of the scores of RT-1-X's window are left
+_ROWS = 256  # queries at a time then: three fifths of the scores of RT-1-X's window are left
 _UNROLLED = 16  # matrices; more would be long to compile
 
 

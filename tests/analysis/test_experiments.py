@@ -47,7 +47,7 @@ def preset(monkeypatch):
         decoding, "full_size_milliseconds", lambda: {"rt1": 20.0, "autoregressive": 50.0}
     )
     config = experiments.get_config("smoke")
-    config.seeds = (0, 1)
+    config.seeds = config.decoding.seeds = config.film_ablation.seeds = (0, 1)
     config.evaluation.episodes = 20
     config.baselines.variants = ("lesson",)
     config.parallel = 1
