@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -115,31 +116,26 @@ class Reference:
         self.variables = jax.device_put(variables)
         statistics = description.embedding_statistics
         self._told = (lambda e: e) if statistics is None else statistics.apply
-        self._apply = jax.jit(self._outputs)
+        self._apply = jax.jit(self.model.apply)
+        self._encode = jax.jit(functools.partial(self.model.apply, method="encode_frames"))
+        self._decode = jax.jit(
+            lambda v, t, a: self.model.apply(v, t, action_tokens=a, method="decode_tokens")
+        )
 
     def __call__(self, images: np.ndarray, embeddings: np.ndarray, actions: Any) -> np.ndarray:
         """The newest frame's outputs of windows [b, t, h, w, 3]."""
-        return np.asarray(self._apply(self.variables, images, self._told(embeddings), actions))
-
-    def _outputs(self, variables: Any, images: Any, embeddings: Any, actions: Any) -> Any:
+        told = self._told(embeddings)
         config: Any = self.model.config
         if config.decoding != "autoregressive":
-            return self.model.apply(variables, images, embeddings)[:, -1]
+            return np.asarray(self._apply(self.variables, images, told))[:, -1]
         b, t = images.shape[:2]
-        tokens: Any = self.model.apply(
-            variables,
-            images.reshape(b * t, *images.shape[2:]),
-            embeddings,
-            method="encode_frames",
-        )
+        tokens: Any = self._encode(self.variables, images.reshape(b * t, *images.shape[2:]), told)
         tokens = tokens.reshape(b, t, *tokens.shape[1:])
-        chosen = actions  # [b, t, action_tokens]; the last step's are found one by one
+        chosen = np.array(actions)  # [b, t, action_tokens]; the last step's are found one by one
         for k in range(config.action_tokens):
-            logits: Any = self.model.apply(
-                variables, tokens, action_tokens=chosen, method="decode_tokens"
-            )
-            chosen = chosen.at[:, -1, k].set(logits[:, -1, k].argmax(-1).astype(jnp.int32))
-        return logits[:, -1]
+            logits = np.asarray(self._decode(self.variables, tokens, chosen))[:, -1]
+            chosen[:, -1, k] = logits[:, k].argmax(-1)
+        return logits
 
 
 def floor_seconds(

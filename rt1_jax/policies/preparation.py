@@ -60,7 +60,8 @@ class Prepared:
         Rows seen before are remembered.
         """
         names = [row.tobytes() for row in embeddings]
-        known = {name: self._known[name] for name in names if name in self._known}
+        # Another thread may be forgetting rows.
+        known = {name: row for name in names if (row := self._known.get(name)) is not None}
         new = {name: i for i, name in enumerate(names) if name not in known}
         if new:
             rows = embeddings[list(new.values())]

@@ -81,9 +81,11 @@ def test_an_interrupted_export_leaves_nothing(policy, tmp_path, monkeypatch):
 def test_a_state_that_no_program_can_start_is_refused(policy, monkeypatch):
     first = policy.initial_state(1)
     counting = first.replace(tokens=first.tokens.at[..., 0].set(1.0))
-    monkeypatch.setattr(policy, "initial_state", lambda batch: counting)
+    monkeypatch.setattr(policy, "initial_state", lambda batch, keep=None: counting)
     with pytest.raises(ExportError, match="state 'tokens' does not start as the same number"):
         PolicyFunctions(policy)
-    monkeypatch.setattr(policy, "initial_state", lambda batch: first.replace(count=first.count[0]))
+    monkeypatch.setattr(
+        policy, "initial_state", lambda batch, keep=None: first.replace(count=first.count[0])
+    )
     with pytest.raises(ExportError, match="state 'count' is .* expected the batch axis first"):
         PolicyFunctions(policy)
