@@ -54,7 +54,7 @@ ROOMS = {
         "files",
         "language",
     },
-    "serving": {"policies", "actions", "language"},
+    "serving": {"policies", "actions", "files", "language"},
     "analysis": {
         "evaluation",
         "policies",

@@ -39,9 +39,7 @@ class SteppingModel(SequenceModel):
         config = self.config
         b, _, n, size = self._check_tokens(image_tokens)
         if config.readout == "mean":
-            outputs = self.decode_tokens(image_tokens)
-            index = step.reshape(-1, *(1,) * (outputs.ndim - 1))
-            return jnp.take_along_axis(outputs, index, axis=1)[:, 0], []
+            return outputs_of_step(self.decode_tokens(image_tokens), step), []
         count = config.action_tokens
         tokens, mask = self._sequence(image_tokens, None)
         kept = kept_positions(config, len(mask))
@@ -166,6 +164,12 @@ class SteppingModel(SequenceModel):
         if self.config.decoding == "continuous":
             return self.values(states.reshape(states.shape[0], -1)).astype(jnp.float32)
         return self.transformer.logits(states)
+
+
+def outputs_of_step(outputs: jax.Array, step: jax.Array) -> jax.Array:
+    """Each window's outputs ``[b, t, ...]`` of its own step, int ``[b]``: ``[b, ...]``."""
+    index = step.reshape(-1, *(1,) * (outputs.ndim - 1))
+    return jnp.take_along_axis(outputs, index, axis=1)[:, 0]
 
 
 def kept_positions(config: Any, length: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from rt1_jax.action_values import decode_outputs
 from rt1_jax.checkpoints.native import PolicyDescription
+from rt1_jax.models.stepping import outputs_of_step
 from rt1_jax.policies.preparation import Prepared
 
 
@@ -198,9 +199,7 @@ def _decode(
         newest, caches = apply(tokens, position, method="decode_newest")
     else:
         outputs = apply(tokens, method="decode_tokens")
-        # [batch, time, ...] -> the newest frame's
-        index = position.reshape(-1, *(1,) * (outputs.ndim - 1))
-        newest, caches = jnp.take_along_axis(outputs, index, axis=1)[:, 0], None
+        newest, caches = outputs_of_step(outputs, position), None
     return _choose(model.config, description, newest), newest, caches
 
 

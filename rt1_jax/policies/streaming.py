@@ -64,7 +64,6 @@ class Policy:
     ) -> None:
         self.model = model
         self.description = description
-        self.compute = compute
         self.action_spec: ActionSpec = description.action_spec
         self._given = variables
         self._encoder: SentenceEncoder | None = None

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from rt1_jax.files import write_atomically
 from rt1_jax.language import CHECK_SENTENCE, EncoderIdentity
 from rt1_jax.serving.observation import ObservationError
 
@@ -150,13 +151,12 @@ def write_embeddings(
     encoder: EncoderIdentity,
 ) -> None:
     """Writes what `read_embeddings` reads; embeddings are float32 [n, d]."""
-    with open(path, "wb") as file:
-        np.savez(
-            file,
-            instructions=np.asarray(instructions, np.str_),
-            embeddings=np.asarray(embeddings, np.float32),
-            encoder=np.asarray(encoder.name),
-        )
+    arrays: dict[str, Any] = {
+        "instructions": np.asarray(instructions, np.str_),
+        "embeddings": np.asarray(embeddings, np.float32),
+        "encoder": np.asarray(encoder.name),
+    }
+    write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,6 @@ import small
 
 from rt1_jax.actions import TABLETOP
 from rt1_jax.checkpoints import native
-from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.models.bc_z import BCZConfig
 from rt1_jax.models.gato import GatoConfig
 from rt1_jax.models.patch_tokenizer import PatchTokenizerConfig
@@ -61,16 +60,7 @@ def policy(request):
     rng = np.random.default_rng(0)
     noise = lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32)
     variables = {**variables, "params": jax.tree.map(noise, variables["params"])}
-    description = PolicyDescription(
-        architecture=architecture,
-        model=config.to_json(),
-        action_spec=TABLETOP,
-        encoder=small.HashEncoder().identity,
-        embedding_statistics=small.embedding_statistics(components=6),
-        image_size=(16, 16),
-        frame_rate=3.0,
-        step=0,
-    )
+    description = small.policy_description(architecture, config)
     return Policy(model, variables, description)
 
 

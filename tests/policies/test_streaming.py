@@ -6,7 +6,7 @@ import pytest
 import small
 
 from rt1_jax.actions import TABLETOP
-from rt1_jax.checkpoints.native import CheckpointError, PolicyDescription
+from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.language import EncoderMismatchError, load_encoder
 from rt1_jax.models.rt1 import RT1
 from rt1_jax.policies.load import build_model, load_policy
@@ -26,16 +26,7 @@ def policy():
     leaves, structure = jax.tree.flatten(variables["params"])
     params = [x + rng.normal(size=x.shape).astype(np.float32) * 0.2 for x in leaves]
     variables = {**variables, "params": jax.tree.unflatten(structure, params)}
-    description = PolicyDescription(
-        architecture="rt1",
-        model=config.to_json(),
-        action_spec=TABLETOP,
-        encoder=small.HashEncoder().identity,
-        embedding_statistics=small.embedding_statistics(components=6),
-        image_size=(16, 16),
-        frame_rate=3.0,
-        step=0,
-    )
+    description = small.policy_description("rt1", config)
     return Policy(model, variables, description)
 
 

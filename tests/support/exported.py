@@ -14,7 +14,6 @@ import numpy as np
 import small
 
 from rt1_jax.actions import TABLETOP
-from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.models.bc_z import BCZConfig
 from rt1_jax.models.gato import GatoConfig
 from rt1_jax.models.patch_tokenizer import PatchTokenizerConfig
@@ -83,16 +82,7 @@ def make_policy(name: str, **changes: Any) -> Policy:
     rng = np.random.default_rng(0)
     noise = lambda x: x + 0.2 * rng.normal(size=x.shape).astype(np.float32)
     variables = {**variables, "params": jax.tree.map(noise, variables["params"])}
-    description = PolicyDescription(
-        architecture=architecture,
-        model=config.to_json(),
-        action_spec=TABLETOP,
-        encoder=small.HashEncoder().identity,
-        embedding_statistics=small.embedding_statistics(components=6),
-        image_size=(16, 16),
-        frame_rate=3.0,
-        step=0,
-    )
+    description = small.policy_description(architecture, config)
     return Policy(model, variables, description)
 
 

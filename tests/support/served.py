@@ -15,7 +15,6 @@ import numpy as np
 import small
 
 from rt1_jax.actions import TABLETOP
-from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.models.rt1 import RT1
 from rt1_jax.policies.streaming import Policy
 from rt1_jax.serving.client import PolicyClient
@@ -46,16 +45,7 @@ def small_policy() -> HashPolicy:
         "params": jax.tree.map(lambda s: _normal(rng, s.shape) * 0.3, shapes["params"]),
         "batch_stats": jax.tree.map(lambda s: np.ones(s.shape, "f4"), shapes["batch_stats"]),
     }
-    description = PolicyDescription(
-        architecture="rt1",
-        model=config.to_json(),
-        action_spec=TABLETOP,
-        encoder=small.HashEncoder().identity,
-        embedding_statistics=small.embedding_statistics(components=6),
-        image_size=(16, 16),
-        frame_rate=3.0,
-        step=7,
-    )
+    description = small.policy_description("rt1", config, step=7)
     return HashPolicy(model, variables, description)
 
 

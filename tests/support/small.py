@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from rt1_jax.actions import TABLETOP
+from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.data.episode import Episode
 from rt1_jax.data.shards import EpisodeWriter
 from rt1_jax.data.store import finish_dataset
@@ -110,6 +112,20 @@ def small_model(frames: int = 3, embedding_size: int = 512) -> RT1Config:
         transformer=transformer,
         frames=frames,
         embedding_size=embedding_size,
+    )
+
+
+def policy_description(architecture: str, config: Any, step: int = 0) -> PolicyDescription:
+    """Of a policy on 16 x 16 pixels that takes six numbers of an instruction."""
+    return PolicyDescription(
+        architecture=architecture,
+        model=config.to_json(),
+        action_spec=TABLETOP,
+        encoder=HashEncoder().identity,
+        embedding_statistics=embedding_statistics(components=6),
+        image_size=(16, 16),
+        frame_rate=3.0,
+        step=step,
     )
 
 
