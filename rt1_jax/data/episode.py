@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgpack
@@ -43,22 +43,24 @@ class Episode:
     def validate(self, spec: ActionSpec) -> None:
         """Raises EpisodeError unless images, actions and instruction fit together and the spec."""
         shape = self.images.shape
-        if (
-            self.images.dtype != np.uint8
-            or len(shape) != 4
-            or shape[-1] != 3
-            or shape[0] < 1
-        ):
+        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or shape[0] < 1:
             raise EpisodeError(
                 f"images are {self.images.dtype} {list(shape)}, expected uint8 [steps, h, w, 3]"
             )
-        if not self.instruction.strip():
-            raise EpisodeError("the instruction is empty")
-        expected = {field.name: (shape[0], field.size) for field in spec.fields}
-        found = {name: tuple(np.shape(value)) for name, value in self.actions.items()}
-        if expected != found:
-            raise EpisodeError(f"actions have shapes {found}, expected {expected}")
-        spec.validate(self.actions)
+        check_actions(self.actions, self.instruction, shape[0], spec)
+
+
+def check_actions(
+    actions: Mapping[str, np.ndarray], instruction: str, steps: int, spec: ActionSpec
+) -> None:
+    """Raises EpisodeError unless there is an instruction, and the spec's fields for every step."""
+    if not instruction.strip():
+        raise EpisodeError("the instruction is empty")
+    expected = {field.name: (steps, field.size) for field in spec.fields}
+    found = {name: tuple(np.shape(value)) for name, value in actions.items()}
+    if expected != found:
+        raise EpisodeError(f"actions have shapes {found}, expected {expected}")
+    spec.validate(actions)
 
 
 def encode_image(image: np.ndarray, image_format: str) -> bytes:
@@ -82,16 +84,10 @@ def decode_image(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def encode_step(
-    image: bytes, action: dict[str, np.ndarray], step: int, length: int
-) -> bytes:
+def encode_step(image: bytes, action: dict[str, np.ndarray], step: int, length: int) -> bytes:
     """One step as a record: the encoded frame, the action's fields, its place in the episode."""
-    fields = {
-        name: np.asarray(value, "<f4").tobytes() for name, value in action.items()
-    }
-    return msgpack.packb(
-        {"image": image, "action": fields, "step": step, "length": length}
-    )
+    fields = {name: np.asarray(value, "<f4").tobytes() for name, value in action.items()}
+    return msgpack.packb({"image": image, "action": fields, "step": step, "length": length})
 
 
 def decode_step(record: bytes) -> dict[str, Any]:
@@ -112,7 +108,4 @@ def decode_step(record: bytes) -> dict[str, Any]:
 
 def stack_actions(actions: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """List of t actions {field: [size]} -> {field: float32 [t, size]}."""
-    return {
-        name: np.stack([a[name] for a in actions]).astype(np.float32)
-        for name in actions[0]
-    }
+    return {name: np.stack([a[name] for a in actions]).astype(np.float32) for name in actions[0]}

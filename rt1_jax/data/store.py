@@ -29,6 +29,11 @@ from rt1_jax.data.statistics import ActionMoments
 from rt1_jax.files import write_atomically
 from rt1_jax.language import EncoderIdentity, SentenceEncoder
 
+_EMBEDDINGS = "embeddings.npy"
+_OPEN_RECORDS = 1_000_000
+"""Of the shards that are open at once: a reader holds its file's index, 8 bytes a record or more."""
+
+
 def finish_dataset(
     directory: str | os.PathLike[str],
     shards: Sequence[str | os.PathLike[str]],
@@ -58,6 +63,9 @@ def finish_dataset(
         raise DatasetError(
             f"{root}: expected shards with frames of one size, found {sorted(sizes)}"
         )
+    formats = {index["image_format"] for index in indices}
+    if len(formats) != 1:
+        raise DatasetError(f"{root}: shards hold frames of several formats, {sorted(formats)}")
     instruction_ids: dict[str, int] = {}
     columns: dict[str, list[int]] = {
         "shard": [],
@@ -84,7 +92,7 @@ def finish_dataset(
 
     write_atomically(root / "episodes.npz", save_npz)
     embeddings = encoder.embed(instructions)
-    write_atomically(root / "embeddings.npy", lambda file: np.save(file, embeddings))
+    write_atomically(root / _EMBEDDINGS, lambda file: np.save(file, embeddings))
     write_atomically(root / "instructions.json", json.dumps(instructions, indent=0))
     description = {
         "version": VERSION,
@@ -97,6 +105,12 @@ def finish_dataset(
         "episodes": len(columns["shard"]),
         "steps": int(sum(columns["length"])),
         "shards": [pathlib.Path(shard).name for shard in shards],
+        "shard_steps": np.bincount(
+            columns["shard"], weights=columns["length"], minlength=len(indices)
+        )
+        .astype(int)
+        .tolist(),
+        "shard_bytes": [pathlib.Path(shard).stat().st_size for shard in shards],
         "action_statistics": moments.summary(),
     }
     write_atomically(root / "dataset.json", json.dumps(description, indent=1))
@@ -116,7 +130,7 @@ class StepStore:
       action_spec, encoder: what the actions mean, and who embedded the instructions.
       lengths: int64 [episodes], steps of each episode.
       instruction_ids: int64 [episodes], rows of `instructions` and `embeddings`.
-      embeddings: float32 [instructions, dimensions].
+      embeddings: float32 [instructions, dimensions], mapped from its file.
     """
 
     directory: pathlib.Path
@@ -150,7 +164,7 @@ class StepStore:
         try:
             with np.load(root / "episodes.npz") as file:
                 columns = {name: file[name] for name in ("shard", "start", "length", "instruction")}
-            embeddings = np.load(root / "embeddings.npy")
+            embeddings = np.load(root / _EMBEDDINGS, mmap_mode="r")
             instructions = json.loads((root / "instructions.json").read_text())
         except (OSError, ValueError, KeyError) as error:
             raise DatasetError(
@@ -242,12 +256,18 @@ class StepStore:
         return np.stack(rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": {}, "_cache": {}}
+        # A mapped array would be pickled with all its content, to every worker.
+        return {**self.__dict__, "_readers": {}, "_cache": {}, "embeddings": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.embeddings = np.load(self.directory / _EMBEDDINGS, mmap_mode="r")
 
     def _decode(self, episode: int, start: int, stop: int) -> Episode:
         shard, first = int(self._shard[episode]), int(self._start[episode])
+        reader = self._reader(shard)
         try:
-            records = self._reader(shard).read(first + start, first + stop)
+            records = reader.read(first + start, first + stop)
             found = [decode_step(record) for record in records]
             images = np.stack([decode_image(step["image"]) for step in found])
         except (OSError, ValueError, IndexError, RuntimeError) as error:
@@ -263,9 +283,22 @@ class StepStore:
         return Episode(images, actions, self.instructions[int(self.instruction_ids[episode])])
 
     def _reader(self, shard: int) -> Any:
-        if shard not in self._readers:
-            self._readers[shard] = open_shard(self.directory / self.description["shards"][shard])
-        return self._readers[shard]
+        reader = self._readers.get(shard)
+        if reader is None:
+            steps = self.description.get("shard_steps")
+            if steps is None:
+                reader = open_shard(self.directory / self.description["shards"][shard])
+            else:
+                reader = self._open_checked(shard, steps[shard])
+            # The oldest go; other threads may be at it, too.
+            held = reader.num_records() + sum(r.num_records() for r in [*self._readers.values()])
+            for oldest in [*self._readers]:
+                if held <= _OPEN_RECORDS:
+                    break
+                dropped = self._readers.pop(oldest, None)
+                held -= 0 if dropped is None else dropped.num_records()
+            self._readers[shard] = reader
+        return reader
 
     def _check(self) -> None:
         name = self.directory / "episodes.npz"
@@ -275,19 +308,33 @@ class StepStore:
             )
         if self.embeddings.shape != (len(self.instructions), self.encoder.dimensions):
             raise DatasetError(
-                f"{self.directory / 'embeddings.npy'} has shape {self.embeddings.shape}, expected "
+                f"{self.directory / _EMBEDDINGS} has shape {self.embeddings.shape}, expected "
                 f"[{len(self.instructions)}, {self.encoder.dimensions}]"
             )
+        # Only the files' sizes: no start-up scan that opens them all. What they hold is checked when
+        # they are first read.
+        sizes = self.description.get("shard_bytes")
         for shard, file in enumerate(self.description["shards"]):
             path = self.directory / file
-            mine = self._shard == shard
-            expected = int(self.lengths[mine].sum())
-            found = self._reader(shard).num_records()
-            if found != expected:
+            if not path.exists():
+                raise DatasetError(f"shard {path} is missing; make or copy the dataset again")
+            if sizes is None:  # an older description
+                self._open_checked(shard, int(self.lengths[self._shard == shard].sum()))
+            elif path.stat().st_size != sizes[shard]:
                 raise DatasetError(
-                    f"{path} holds {found} steps, expected {expected}: it is truncated or not of "
-                    "this dataset; make or copy it again"
+                    f"{path} has {path.stat().st_size} bytes, expected {sizes[shard]}: it is "
+                    "truncated or not of this dataset; make or copy it again"
                 )
+
+    def _open_checked(self, shard: int, expected: int) -> Any:
+        path = self.directory / self.description["shards"][shard]
+        reader = open_shard(path)
+        if reader.num_records() != expected:
+            raise DatasetError(
+                f"{path} holds {reader.num_records()} steps, expected {expected}: it is truncated "
+                "or not of this dataset; make or copy it again"
+            )
+        return reader
 
 
 def _read_description(root: pathlib.Path) -> dict[str, Any]:

@@ -139,13 +139,26 @@ class TestDamage:
     def test_truncated_shard(self, dataset):
         path = dataset / "shard-00000.array_record"
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(DatasetError, match="shard-00000"):
+        with pytest.raises(
+            DatasetError, match=r"shard-00000.array_record has \d+ bytes, expected \d+"
+        ):
             StepStore.open(dataset)
 
     def test_shard_of_another_dataset(self, dataset, tmp_path):
         other = small.make_dataset(tmp_path / "other", lengths=(3, 3, 3))
         name = "shard-00000.array_record"
         (dataset / name).write_bytes((other / name).read_bytes())
+        # Small files have one size: this one is known by what it holds.
+        with pytest.raises(DatasetError, match="holds 6 steps, expected 18"):
+            StepStore.open(dataset).read(0)
+
+    def test_shard_of_another_dataset_in_an_older_description(self, dataset, tmp_path):
+        other = small.make_dataset(tmp_path / "other", lengths=(3, 3, 3))
+        name = "shard-00000.array_record"
+        (dataset / name).write_bytes((other / name).read_bytes())
+        description = json.loads((dataset / "dataset.json").read_text())
+        del description["shard_bytes"]
+        (dataset / "dataset.json").write_text(json.dumps(description))
         with pytest.raises(DatasetError, match="expected 18"):
             StepStore.open(dataset)
 
@@ -166,7 +179,9 @@ class TestDamage:
         start = data.find(b"\x89PNG")
         data[start : start + 200] = bytes(200)
         path.write_bytes(bytes(data))
-        with pytest.raises(DatasetError, match="shard-00000"):
+        with pytest.raises(
+            DatasetError, match="shard-00000"
+        ):
             store = StepStore.open(dataset)
             for row in range(len(store)):
                 store.read(row)
