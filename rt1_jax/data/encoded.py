@@ -31,6 +31,8 @@ class EncodedEpisode:
     actions: dict[str, np.ndarray]
     instruction: str
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    headers: frozenset[tuple[str, int, int]] | None = None
+    """The frames' distinct headers (`image_header`), where they have been read already."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -47,7 +49,7 @@ class EncodedEpisode:
         Raises:
           EpisodeError: a frame of another format or size, or none that can be read.
         """
-        found = {image_header(frame) for frame in self.frames}
+        found = self.headers or {image_header(frame) for frame in self.frames}
         if len(found) != 1 or next(iter(found))[0] != image_format:
             raise EpisodeError(
                 f"frames are {sorted(found)} (format, height, width), expected all "
@@ -79,3 +81,8 @@ def image_header(data: bytes) -> tuple[str, int, int]:
     raise EpisodeError(
         f"a frame is neither PNG nor JPEG (it starts with {data[:8]!r}, {len(data)} bytes)"
     )
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether an encoded picture has its format's end mark; nothing is decoded."""
+    return b"\xff\xd9" in data[-32:] if data[:2] == _JPEG else b"IEND" in data[-32:]

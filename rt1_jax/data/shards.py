@@ -82,11 +82,13 @@ class EpisodeWriter:
             raise DatasetError(
                 f"frames of {size} in a shard of {self._image_size}: one dataset has one size"
             )
-        actions = {
-            name: np.ascontiguousarray(value, "<f4") for name, value in episode.actions.items()
+        # A field's numbers of all steps are bytes in a row: a step's are a slice of them.
+        rows = {
+            name: (np.asarray(value, "<f4").tobytes(), 4 * value.shape[1])
+            for name, value in episode.actions.items()
         }
         for t, frame in enumerate(frames):
-            action = {name: value[t] for name, value in actions.items()}
+            action = {n: row[t * size : (t + 1) * size] for n, (row, size) in rows.items()}
             self._writer.write(encode_step(frame, action, t, len(episode)))
         self._moments.add(episode.actions)
         self._episodes.append(

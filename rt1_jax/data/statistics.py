@@ -10,6 +10,8 @@ from rt1_jax.actions import ActionSpec
 from rt1_jax.data.quantiles import QuantileSketch
 
 QUANTILES = (0.01, 0.5, 0.99)
+_PENDING_STEPS = 50_000
+"""Episodes are counted in heaps of so many steps: one by one takes ten times as long."""
 
 
 class ActionMoments:
@@ -23,33 +25,22 @@ class ActionMoments:
         self._fields: dict[str, dict[str, np.ndarray]] = {}
         self._sketches: dict[str, list[QuantileSketch]] = {}
         self._count = 0
+        self._pending: list[dict[str, np.ndarray]] = []
+        self._pending_steps = 0
         fields = () if spec is None else spec.fields
         self._bounds = {f.name: (f.low, f.high) for f in fields if f.kind != "one_hot"}
 
     def add(self, actions: dict[str, np.ndarray]) -> None:
         """Adds an episode's actions: {field: [t, size]}."""
-        steps = 0
-        for name, value in actions.items():
-            x = np.asarray(value, np.float64)
-            steps = x.shape[0]
-            part = {
-                "sum": x.sum(0),
-                "square": (x * x).sum(0),
-                "min": x.min(0),
-                "max": x.max(0),
-            }
-            if name in self._bounds:
-                # Bounds as float32, like the values: a value on its bound is not beyond it.
-                low, high = (np.asarray(bound, np.float32) for bound in self._bounds[name])
-                part["clipped"] = ((x < low) | (x > high)).sum(0)
-            self._combine(name, part)
-            sketches = self._sketches.setdefault(name, [QuantileSketch() for _ in x[0]])
-            for column, sketch in enumerate(sketches):
-                sketch.add(x[:, column])
-        self._count += steps
+        self._pending.append(actions)
+        self._pending_steps += max((len(value) for value in actions.values()), default=0)
+        if self._pending_steps >= _PENDING_STEPS:
+            self._flush()
 
     def merge(self, other: ActionMoments) -> None:
         """Adds what another one has seen."""
+        self._flush()
+        other._flush()
         if not other._count:
             return
         for name, part in other._fields.items():
@@ -67,6 +58,7 @@ class ActionMoments:
 
     def clipped_share(self) -> dict[str, float]:
         """{field: the largest share among its numbers of those beyond the bounds}."""
+        self._flush()
         return {
             name: float(part["clipped"].max() / max(self._count, 1))
             for name, part in self._fields.items()
@@ -79,6 +71,7 @@ class ActionMoments:
         Quantiles are within 1% of their value; `clipped` is the share beyond the bounds. Shards of
         older versions have neither.
         """
+        self._flush()
         found = {}
         for name, part in self._fields.items():
             mean = part["sum"] / self._count
@@ -94,6 +87,7 @@ class ActionMoments:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for :meth:`from_json`."""
+        self._flush()
         fields = {
             name: {key: value.tolist() for key, value in part.items()}
             for name, part in self._fields.items()
@@ -115,6 +109,32 @@ class ActionMoments:
             for name, row in data.get("sketches", {}).items()
         }
         return moments
+
+    def _flush(self) -> None:
+        pending, self._pending, self._pending_steps = self._pending, [], 0
+        if pending:
+            self._add({name: np.concatenate([a[name] for a in pending]) for name in pending[0]})
+
+    def _add(self, actions: dict[str, np.ndarray]) -> None:
+        steps = 0
+        for name, value in actions.items():
+            x = np.asarray(value, np.float64)
+            steps = x.shape[0]
+            part = {
+                "sum": x.sum(0),
+                "square": (x * x).sum(0),
+                "min": x.min(0),
+                "max": x.max(0),
+            }
+            if name in self._bounds:
+                # Bounds as float32, like the values: a value on its bound is not beyond it.
+                low, high = (np.asarray(bound, np.float32) for bound in self._bounds[name])
+                part["clipped"] = ((x < low) | (x > high)).sum(0)
+            self._combine(name, part)
+            sketches = self._sketches.setdefault(name, [QuantileSketch() for _ in x[0]])
+            for column, sketch in enumerate(sketches):
+                sketch.add(x[:, column])
+        self._count += steps
 
     def _combine(self, name: str, part: dict[str, np.ndarray]) -> None:
         if name not in self._fields:

@@ -10,14 +10,15 @@ import jax
 import numpy as np
 import tqdm
 
+from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints import native
-from rt1_jax.data.loader import WindowSource, make_loader
-from rt1_jax.data.store import StepStore
-from rt1_jax.data.subset import choose_episodes, split_validation
-from rt1_jax.language import EmbeddingStatistics
+from rt1_jax.data.loader import prefetch
+from rt1_jax.data.training_data import TrainingData, open_training_data
+from rt1_jax.data.windows import WindowSource
 from rt1_jax.models import registry
 from rt1_jax.training.metrics import MetricsWriter
 from rt1_jax.training.optimizer import make_optimizer, make_schedule
+from rt1_jax.training.options import with_defaults
 from rt1_jax.training.pretrained import read_backbone, with_backbone
 from rt1_jax.training.state import TrainState
 from rt1_jax.training.step import Batch, given_actions, make_eval_step, make_train_step
@@ -41,24 +42,11 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
 
     Raises:
       DatasetError, CheckpointError, WorkdirError: see there.
-      ValueError: model.embedding_size is not what the data's embeddings are conditioned to.
       NonFiniteLossError: training diverged.
     """
     root = claim_workdir(workdir, config.to_dict())
 
     # ---- Data: training windows, and a few episodes held out for validation.
-    store = StepStore.open(config.data.directory, cache_bytes=config.loader.cache_bytes)
-    training_part, validation_part = split_validation(store, config.data.validation_episodes)
-    less = config.data.episodes > 0 or config.data.tasks < 1
-    if less:
-        chosen = choose_episodes(
-            store,
-            config.data.validation_episodes,
-            episodes=config.data.episodes,
-            tasks=config.data.tasks,
-            seed=config.seed,
-        )
-        training_part = store.select(chosen)
     model_config = config.model.to_dict()
     if config.backbone_weights:
         backbone, model_config = read_backbone(
@@ -66,36 +54,22 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         )
     model = registry.build(config.architecture, model_config)
     frames = config.model.frames
-    stream = make_loader(
-        training_part,
+    data = open_training_data(
+        with_defaults(config.data.to_dict()),
+        config.loader.to_dict(),
         frames=frames,
+        embedding_size=config.model.embedding_size,
         batch_size=config.batch_size,
         seed=config.seed,
-        workers=config.loader.workers,
-        threads=config.loader.threads,
-        travel_repeats=config.data.travel_repeats,
     )
-    batches = iter(stream)
-    statistics = None
-    components = config.data.embedding_components
-    if config.model.embedding_size != (components or store.encoder.dimensions):
-        raise ValueError(
-            f"model.embedding_size is {config.model.embedding_size}, but the model will be given "
-            f"{components or store.encoder.dimensions} numbers a sentence "
-            f"(data.embedding_components is {components}, the encoder of "
-            f"{config.data.directory} gives {store.encoder.dimensions}): set them alike"
-        )
-    if components:
-        told, counts = np.unique(training_part.instruction_ids, return_counts=True)
-        sentences = [store.instructions[row] for row in told]
-        # Little data has few words: the components that there are not are zeros then.
-        statistics = EmbeddingStatistics.of(
-            store.embeddings[told], sentences, components, counts, pad=less
-        )
+    # Batches are put on the device while the step before them runs.
+    batches = iter(prefetch(data.stream, jax.device_put))
 
     # ---- State: made on the device, or the newest checkpoint's.
     optimizer = make_optimizer(config.optimizer)
-    state = init_state(model, optimizer, store, config.model, config.seed)
+    state = init_state(
+        model, optimizer, data.image_size, data.action_spec, config.model, config.seed
+    )
     steps_before = native.list_checkpoints(root)
     if config.backbone_weights and not steps_before:
         state = with_backbone(state, model_config, backbone)
@@ -105,28 +79,28 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     first_step = int(state.step)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if progress:
-        print(
-            f"{config.name}: {parameters:,} parameters, {len(training_part):,} episodes", flush=True
-        )
-    description = _describe(config, model_config, store, statistics, len(training_part))
+        print(f"{config.name}: {parameters:,} parameters, {data.episodes:,} episodes", flush=True)
+    description = _describe(config, model_config, data)
 
     # ---- The steps, compiled once.
     train_step = jax.jit(
         make_train_step(
             model,
-            store.action_spec,
+            data.action_spec,
             optimizer,
-            statistics=statistics,
+            statistics=data.statistics,
             average_decay=config.optimizer.average_decay,
             max_shift=tuple(config.data.max_shift),
             smoothing=config.smoothing,
         ),
         donate_argnums=0,
     )
-    eval_step = jax.jit(make_eval_step(model, store.action_spec, statistics=statistics))
+    eval_step = jax.jit(make_eval_step(model, data.action_spec, statistics=data.statistics))
     schedule = make_schedule(config.optimizer)
     key = jax.random.key(config.seed)
     last_step = config.optimizer.steps
+    chunk = with_defaults(config.data.to_dict())["chunk"]
+    frames_a_batch = config.batch_size * (frames + chunk - 1)
 
     def save(step: int) -> None:
         path = checkpoint_path(root, step)
@@ -139,9 +113,13 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
             drop_old_checkpoints(root, config.keep_checkpoints)
 
     def validate(step: int) -> float:
-        metrics = _mean_metrics(eval_step, state.average, validation_part, config)
-        writer.write(step, "validation", metrics)
-        return metrics["loss"]
+        losses = []
+        for name, windows in data.validation.items():
+            metrics = _mean_metrics(eval_step, state.average, windows, config)
+            split = "validation" if len(data.validation) == 1 else f"validation/{name}"
+            writer.write(step, split, metrics)
+            losses.append(metrics["loss"])
+        return float(np.mean(losses)) if losses else float("nan")
 
     # ---- The loop.
     writer = MetricsWriter(root, first_step)
@@ -161,7 +139,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
                 _check_finite(step, numbers, state, root)
                 seconds = time.perf_counter() - window_start
                 numbers["learning_rate"] = float(schedule(step))
-                numbers["frames_per_second"] = window_steps * config.batch_size * frames / seconds
+                numbers["frames_per_second"] = window_steps * frames_a_batch / seconds
                 window_start, window_steps = time.perf_counter(), 0
                 writer.write(step, "train", numbers)
                 loss = numbers["loss"]
@@ -183,36 +161,40 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     return {
         "steps": steps,
         "seconds": seconds,
-        "frames_per_second": steps * config.batch_size * frames / max(seconds, 1e-9),
+        "frames_per_second": steps * frames_a_batch / max(seconds, 1e-9),
         "loss": loss,
         "validation_loss": validation_loss,
         "parameters": parameters,
     }
 
 
-def init_state(model: Any, optimizer: Any, store: StepStore, config: Any, seed: int) -> TrainState:
-    """A fresh train state for frames of the dataset's size, made inside one jit."""
+def init_state(
+    model: Any,
+    optimizer: Any,
+    image_size: tuple[int, int],
+    action_spec: ActionSpec,
+    config: Any,
+    seed: int,
+) -> TrainState:
+    """A fresh train state for frames of the data's size, made inside one jit."""
 
     def init(key: jax.Array) -> TrainState:
-        images = np.zeros((1, config.frames, *store.image_size, 3), np.uint8)
+        images = np.zeros((1, config.frames, *image_size, 3), np.uint8)
         embeddings = np.zeros((1, config.embedding_size), np.float32)
         actions = {
             field.name: np.zeros((1, config.frames, field.size), np.float32)
-            for field in store.action_spec.fields
+            for field in action_spec.fields
         }
-        given = given_actions(model, actions, store.action_spec)
+        given = given_actions(model, actions, action_spec)
         return TrainState.create(model.init(key, images, embeddings, **given), optimizer)
 
     return jax.jit(init)(jax.random.key(seed))
 
 
 def _mean_metrics(
-    eval_step: Any, variables: Any, store: StepStore | None, config: Any
+    eval_step: Any, variables: Any, windows: WindowSource, config: Any
 ) -> dict[str, float]:
     """Means over whole batches of the held-out windows."""
-    if store is None:
-        return {"loss": float("nan")}
-    windows = WindowSource(store, config.model.frames)
     size = min(config.batch_size, len(windows))
     sums: dict[str, float] = {}
     # Every k-th window: neighbours share all frames but one.
@@ -240,27 +222,21 @@ def _check_finite(step: int, metrics: dict[str, float], state: TrainState, root:
         )
 
 
-def _describe(
-    config: Any,
-    model: dict[str, Any],
-    store: StepStore,
-    statistics: EmbeddingStatistics | None,
-    episodes: int,
-) -> native.PolicyDescription:
+def _describe(config: Any, model: dict[str, Any], data: TrainingData) -> native.PolicyDescription:
     return native.PolicyDescription(
         architecture=config.architecture,
         model=model,
-        action_spec=store.action_spec,
-        encoder=store.encoder,
-        embedding_statistics=statistics,
-        image_size=store.image_size,
-        frame_rate=store.description["frame_rate"],
+        action_spec=data.action_spec,
+        encoder=data.encoder,
+        embedding_statistics=data.statistics,
+        image_size=data.image_size,
+        frame_rate=data.frame_rate,
         step=0,
         source={
             "run": config.name,
             "seed": config.seed,
-            "data": store.description["source"],
-            "episodes": episodes,
+            "data": data.source,
+            "episodes": data.episodes,
             "training_steps": config.optimizer.steps,
             "batch_size": config.batch_size,
         },

@@ -12,6 +12,7 @@ from flax import linen as nn
 from rt1_jax.actions import ActionSpec
 from rt1_jax.data.augmentation import random_shift
 from rt1_jax.language import EmbeddingStatistics
+from rt1_jax.models.windows import decode_windows, gather_windows
 from rt1_jax.training.continuous_loss import continuous_action_loss
 from rt1_jax.training.loss import action_loss
 from rt1_jax.training.state import TrainState
@@ -41,7 +42,7 @@ def make_train_step(
       max_shift: largest random shift of the frames in pixels (y, x), one for a whole window.
       smoothing: see `token_cross_entropy`.
 
-    The batch is what `make_loader` yields; `key` is for this step alone.
+    The batch is what `make_loader` yields, windows or chunks; `key` is for this step alone.
     """
 
     apply: Any = model.apply  # Flax types its result as one of many
@@ -58,6 +59,7 @@ def make_train_step(
                 train=True,
                 mutable=["batch_stats"],
                 rngs={"stochastic_depth": depth_key, "dropout": dropout_key},
+                **_method(batch),
                 **given_actions(model, batch["actions"], spec),
             )
             loss, metrics = _loss(model, outputs, batch, spec, smoothing)
@@ -82,6 +84,7 @@ def make_eval_step(
             batch["images"],
             embeddings,
             train=False,
+            **_method(batch),
             **given_actions(model, batch["actions"], spec),
         )
         return _loss(model, outputs, batch, spec)[1]
@@ -103,6 +106,20 @@ def given_actions(model: Any, actions: dict[str, Any], spec: ActionSpec) -> dict
 def _loss(
     model: Any, outputs: jax.Array, batch: Batch, spec: ActionSpec, smoothing: float = 0.0
 ) -> tuple[jax.Array, Metrics]:
+    actions, mask = batch["actions"], batch["mask"]
+    if _is_chunk(batch):
+        frames = model.config.frames
+        actions = {name: gather_windows(value, frames) for name, value in actions.items()}
+        mask = gather_windows(mask, frames) * batch["windows"].reshape(-1, 1)
     if model.config.decoding == "continuous":
-        return continuous_action_loss(outputs, batch["actions"], batch["mask"], spec)
-    return action_loss(outputs, batch["actions"], batch["mask"], spec, smoothing)
+        return continuous_action_loss(outputs, actions, mask, spec)
+    return action_loss(outputs, actions, mask, spec, smoothing)
+
+
+def _is_chunk(batch: Batch) -> bool:
+    return "windows" in batch
+
+
+def _method(batch: Batch) -> dict[str, Any]:
+    """How the model is called: for windows, or for chunks of them."""
+    return {"method": decode_windows} if _is_chunk(batch) else {}

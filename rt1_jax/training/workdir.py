@@ -10,6 +10,7 @@ from typing import Any
 
 from rt1_jax.checkpoints import native
 from rt1_jax.files import write_atomically
+from rt1_jax.training.options import without_defaults
 
 # What may change between two starts of one run without making it another run.
 _FREE_KEYS = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "loader"})
@@ -28,7 +29,8 @@ def claim_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pa
     root = pathlib.Path(workdir).absolute()
     path = root / "config.json"
     if path.exists():
-        old, new = _flatten(json.loads(path.read_text())), _flatten(config)
+        old = _flatten(without_defaults(json.loads(path.read_text())))
+        new = _flatten(without_defaults(config))
         different = sorted(k for k in set(old) | set(new) if old.get(k) != new.get(k))
         different = [k for k in different if k.split(".")[0] not in _FREE_KEYS]
         if different:

@@ -1,0 +1,1 @@
+"""Reading RLDS datasets: TFDS directories whose records are episodes."""

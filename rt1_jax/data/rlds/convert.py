@@ -1,0 +1,137 @@
+"""An RLDS episode to one of this project: camera, instruction and actions, frames left encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+
+from rt1_jax.actions import RT1_X, ActionSpec
+from rt1_jax.data.encoded import EncodedEpisode, image_header, is_whole
+from rt1_jax.data.episode import EpisodeError, decode_image, encode_image
+from rt1_jax.data.oxe.description import RLDSDataset
+from rt1_jax.data.oxe.schema import check_schema
+from rt1_jax.data.resize import resize_frame
+from rt1_jax.data.rlds.parse import EpisodeParser
+from rt1_jax.data.rlds.source import RLDSSource
+
+ActionScale = Literal["physical", "rt1_x"]
+
+ODD = ("empty instruction", "one step")
+"""Nothing is broken in these episodes, but they teach nothing: they are left out and counted."""
+DAMAGED = ("corrupt record", "wrong record", "damaged frame", "wrong frame size", "non-finite action")
+
+
+class OddEpisodeError(EpisodeError):
+    """An episode that is left out; `reason` is one of ODD and DAMAGED."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """What the frames of the result are to be: format, and (height, width)."""
+
+    image_format: str
+    image_size: tuple[int, int]
+    resize: bool = False
+    """Whether other sizes are resized; else they are damage."""
+
+
+class EpisodeConverter:
+    """Serialised episodes of one dataset to `EncodedEpisode`s.
+
+    Args:
+      dataset: where camera, instruction and actions are, and what they mean.
+      source: the files' description.
+      scale: "physical", the dataset's own units; or "rt1_x", normalised as RT-1-X's were.
+      frames: what the frames are to be; only those that are not are encoded again.
+
+    Attributes:
+      action_spec: what the actions of the result mean.
+
+    Raises:
+      DatasetError: the dataset's description names what the files do not hold.
+    """
+
+    def __init__(
+        self, dataset: RLDSDataset, source: RLDSSource, scale: ActionScale, frames: Frames
+    ) -> None:
+        check_schema(dataset, source.features)
+        self._dataset, self._scale, self._frames = dataset, scale, frames
+        first = [dataset.instruction, *([dataset.embedding] if dataset.embedding else [])]
+        self._parse = EpisodeParser(source.features, [dataset.image, *dataset.action_keys], first)
+        self.action_spec: ActionSpec = RT1_X if scale == "rt1_x" else dataset.action_spec
+
+    def __call__(self, record: bytes) -> tuple[EncodedEpisode, np.ndarray | None, dict[str, Any]]:
+        """One episode.
+
+        Returns:
+          the episode; its instruction's stored embedding float32 [dimensions], if there is one; and
+          its actions in physical units, {field: float32 [t, size]}.
+
+        Raises:
+          OddEpisodeError: it is to be left out.
+        """
+        dataset = self._dataset
+        try:
+            steps = self._parse(record)
+            instruction = dataset.read_instruction(steps[dataset.instruction][0])
+        except (EpisodeError, ValueError, IndexError) as error:
+            raise OddEpisodeError("wrong record", str(error)) from error
+        frames = steps[dataset.image]
+        if not instruction.strip():
+            raise OddEpisodeError("empty instruction", f"{len(frames)} steps")
+        if len(frames) < 2:
+            raise OddEpisodeError("one step", repr(instruction))
+        physical = self._actions(steps, len(frames))
+        frames = [self._frame(frame, t) for t, frame in enumerate(frames)]
+        actions = dataset.rt1_x_actions(physical) if self._scale == "rt1_x" else physical
+        embedding = None
+        if dataset.embedding:
+            embedding = np.asarray(steps[dataset.embedding][0], np.float32).reshape(-1)
+        header = (self._frames.image_format, *self._frames.image_size)
+        episode = EncodedEpisode(frames, actions, instruction, headers=frozenset([header]))
+        return episode, embedding, physical
+
+    def _actions(self, steps: dict[str, Any], length: int) -> dict[str, np.ndarray]:
+        given = {path: steps[path] for path in self._dataset.action_keys}
+        for path, value in given.items():
+            if len(value) != length:
+                raise OddEpisodeError(
+                    "wrong record", f"{length} frames, but {len(value)} steps of {path}"
+                )
+            if isinstance(value, np.ndarray) and not np.all(np.isfinite(value)):
+                raise OddEpisodeError("non-finite action", f"{path} holds nan or infinity")
+        try:
+            actions = self._dataset.actions(given)
+        except ValueError as error:
+            raise OddEpisodeError("wrong record", str(error)) from error
+        for name, value in actions.items():
+            if not np.all(np.isfinite(value)):
+                raise OddEpisodeError("non-finite action", f"{name} becomes nan or infinity")
+        return actions
+
+    def _frame(self, frame: bytes, step: int) -> bytes:
+        wanted = self._frames
+        try:
+            image_format, *size = image_header(frame)
+        except EpisodeError as error:
+            raise OddEpisodeError("damaged frame", f"step {step}, {error}") from error
+        if not is_whole(frame):
+            raise OddEpisodeError("damaged frame", f"step {step}, the picture's end is missing")
+        fits = tuple(size) == wanted.image_size
+        if fits and image_format == wanted.image_format:
+            return frame
+        if not (fits or wanted.resize):
+            raise OddEpisodeError(
+                "wrong frame size", f"step {step} is {size}, expected {list(wanted.image_size)}"
+            )
+        try:
+            image = decode_image(frame)
+        except (OSError, ValueError) as error:
+            raise OddEpisodeError("damaged frame", f"step {step}, {error}") from error
+        return encode_image(resize_frame(image, wanted.image_size), wanted.image_format)

@@ -1,0 +1,76 @@
+"""An episode's record to arrays, without TensorFlow and without decoding a frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rt1_jax.data.episode import EpisodeError
+from rt1_jax.data.rlds.source import STEPS, Feature
+
+Steps = dict[str, Any]
+"""{path: array [t, ...] or list of t bytes}."""
+
+
+class EpisodeParser:
+    """Takes the wanted parts of a serialised `tf.train.Example` that TFDS wrote.
+
+    TFDS lays an episode's steps out as one list a feature, all steps' numbers behind one another.
+
+    Args:
+      features: the dataset's, see `RLDSSource`.
+      paths: those to read of every step.
+      first: those to read of the first step only.
+
+    Raises:
+      EpisodeError: a feature of a shape that varies from step to step.
+    """
+
+    def __init__(
+        self, features: dict[str, Feature], paths: Sequence[str], first: Sequence[str] = ()
+    ) -> None:
+        self._features = {path: features[path] for path in (*paths, *first)}
+        self._first = frozenset(first) - frozenset(paths)
+        for path, feature in self._features.items():
+            if None in feature.shape:
+                raise EpisodeError(
+                    f"{path} has the shape {list(feature.shape)} in a step, expected fixed sizes"
+                )
+
+    def __call__(self, record: bytes) -> Steps:
+        """{path: [t, ...]}; strings and encoded pictures as lists of bytes.
+
+        Raises:
+          EpisodeError: the record is not an episode of these features.
+        """
+        from google.protobuf.message import DecodeError
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        try:
+            parts = tf_example_pb2.Example.FromString(record).features.feature
+        except DecodeError as error:
+            raise EpisodeError(f"the record is no tf.train.Example ({error})") from error
+        return {path: self._read(parts, path) for path in self._features}
+
+    def _read(self, parts: Any, path: str) -> Any:
+        key, feature = f"{STEPS}/{path}", self._features[path]
+        if key not in parts:
+            raise EpisodeError(f"the record lacks {key!r}, which the dataset's features name")
+        kind = parts[key].WhichOneof("kind")
+        values = getattr(parts[key], kind).value if kind else []
+        if feature.dtype == "bytes":
+            return list(values[:1] if path in self._first else values)
+        size = math.prod(side or 1 for side in feature.shape)
+        if path in self._first:
+            values = values[:size]
+        try:
+            found = np.fromiter(values, np.dtype(feature.dtype), len(values))
+            return found.reshape(-1, *feature.shape)
+        except (TypeError, ValueError) as error:
+            raise EpisodeError(
+                f"{key!r} holds {len(values)} values, expected steps of {list(feature.shape)} "
+                f"{feature.dtype} ({error})"
+            ) from error

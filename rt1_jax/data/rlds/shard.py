@@ -1,0 +1,148 @@
+"""One TFRecord file of an RLDS dataset to one shard of this project's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from rt1_jax.data.oxe.description import RLDSDataset
+from rt1_jax.data.rlds.convert import (
+    ActionScale,
+    EpisodeConverter,
+    Frames,
+    OddEpisodeError,
+)
+from rt1_jax.data.rlds.source import RLDSSource
+from rt1_jax.data.rlds.tfrecords import read_records
+from rt1_jax.data.shards import DatasetError, EpisodeWriter
+from rt1_jax.data.statistics import ActionMoments
+from rt1_jax.files import write_atomically
+
+_EXAMPLES = 5
+"""Of each kind of episode that is left out, so many are named for every file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardJob:
+    """What a worker is told.
+
+    Attributes:
+      dataset, source, scale, frames: as `EpisodeConverter` takes them.
+      file: which of the source's files.
+      path: the shard to write.
+      episodes: at most so many of the file's.
+    """
+
+    dataset: RLDSDataset
+    source: RLDSSource
+    scale: ActionScale
+    frames: Frames
+    file: int
+    path: str
+    episodes: int
+
+
+def import_shard(job: ShardJob) -> dict[str, Any]:
+    """Writes a shard, its stored embeddings, and notes of what was left out.
+
+    Returns:
+      the notes: {"left_out": {reason: count}, "examples": [where and why], "physical_moments"}.
+
+    Raises:
+      DatasetError: the file cannot be read, or the shard not be written; nothing is left behind.
+    """
+    name = job.source.files[job.file]
+    convert = EpisodeConverter(job.dataset, job.source, job.scale, job.frames)
+    writer = EpisodeWriter(job.path, job.frames.image_format, convert.action_spec)
+    left_out: dict[str, int] = {}
+    examples: list[str] = []
+    embeddings: dict[str, np.ndarray] = {}
+    conflicts = 0
+    physical = ActionMoments(job.dataset.action_spec)
+    scaled = job.scale != "physical"
+
+    def leave_out(reason: str, number: int, why: str, count: int = 1) -> None:
+        left_out[reason] = left_out.get(reason, 0) + count
+        if left_out[reason] <= _EXAMPLES:
+            examples.append(f"{os.path.basename(name)}, episode {number}: {why}")
+
+    try:
+        seen = 0
+        for record in read_records(name):
+            if seen == job.episodes:
+                break
+            seen += 1
+            if record.data is None:
+                leave_out("corrupt record", record.number, record.problem)
+                continue
+            try:
+                episode, embedding, actions = convert(record.data)
+            except OddEpisodeError as error:
+                leave_out(error.reason, record.number, str(error))
+                continue
+            episode.metadata = {"file": os.path.basename(name), "record": record.number}
+            writer.add(episode)
+            if scaled:
+                physical.add(actions)
+            if embedding is not None:
+                known = embeddings.setdefault(episode.instruction, embedding)
+                conflicts += known is not embedding and not np.allclose(known, embedding, atol=1e-3)
+        if seen < job.episodes:
+            # The file ended before its number of episodes was reached, which TFDS has noted.
+            leave_out("corrupt record", seen, "missing from the file's end", job.episodes - seen)
+        notes = {"left_out": left_out, "examples": examples, "embedding_conflicts": conflicts}
+        if scaled:
+            notes["physical_moments"] = physical.to_json()
+        writer.notes["import"] = notes
+        if embeddings:
+            _write_embeddings(embeddings_path(job.path), embeddings)
+        writer.close()
+    except BaseException as error:
+        writer.abort()
+        embeddings_path(job.path).unlink(missing_ok=True)
+        if isinstance(error, OSError | RuntimeError):
+            raise DatasetError(
+                f"{name} to {job.path}: {error}; nothing of this shard was kept, what was finished "
+                "before it is: run the same command again"
+            ) from error
+        raise
+    return notes
+
+
+def embeddings_path(shard: str | os.PathLike[str]) -> pathlib.Path:
+    """Where a shard's stored embeddings are while a dataset is in the making."""
+    return pathlib.Path(shard).with_suffix(".embeddings.npz")
+
+
+def read_embeddings(shards: Iterable[pathlib.Path]) -> tuple[dict[str, np.ndarray], int]:
+    """{instruction: float32 [dimensions]} of all shards, and how many shards differ from it."""
+    table: dict[str, np.ndarray] = {}
+    conflicts = 0
+    for shard in shards:
+        path = embeddings_path(shard)
+        if not path.exists():
+            continue
+        try:
+            with np.load(path) as file:
+                texts, rows = json.loads(str(file["instructions"])), file["embeddings"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DatasetError(
+                f"{path} cannot be read ({error}); delete {shard} and run the command again"
+            ) from error
+        for text, row in zip(texts, rows, strict=True):
+            known = table.setdefault(text, row)
+            conflicts += known is not row and not np.allclose(known, row, atol=1e-3)
+    return table, conflicts
+
+
+def _write_embeddings(path: pathlib.Path, embeddings: dict[str, np.ndarray]) -> None:
+    texts = json.dumps(list(embeddings))
+    rows = np.stack(list(embeddings.values()))
+    write_atomically(path, lambda file: np.savez(file, instructions=texts, embeddings=rows))

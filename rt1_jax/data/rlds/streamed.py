@@ -1,0 +1,98 @@
+"""Training data from RLDS files as they are: what `data.rlds` of a config says, opened."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import grain
+
+from rt1_jax.data import oxe
+from rt1_jax.data.oxe.schema import check_schema
+from rt1_jax.data.rlds.importer import wanted_frames
+from rt1_jax.data.rlds.source import RLDSSource
+from rt1_jax.data.rlds.stream import RLDSStream
+from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.training_data import TrainingData, check_embedding_size
+
+_KEYS = {"builder_dir", "dataset", "actions", "split", "encoder", "registry"}
+
+
+def open_stream(
+    data: dict[str, Any],
+    loader: dict[str, Any],
+    *,
+    frames: int,
+    embedding_size: int,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> TrainingData:
+    """As `open_training_data`, for a config with `data.rlds`.
+
+    Nothing is held out for validation, and what needs to know all the data first cannot be had.
+
+    Raises:
+      DatasetError: the files cannot be read, or the config asks for what needs an import.
+    """
+    asked = dict(data["rlds"])
+    if unknown := sorted(set(asked) - _KEYS):
+        raise DatasetError(f"data.rlds has the unknown key {unknown[0]!r}, known are {sorted(_KEYS)}")
+    if missing := {"builder_dir", "dataset"} - set(asked):
+        raise DatasetError(f"data.rlds lacks {sorted(missing)}")
+    defaults: dict[str, Any] = {
+        "episodes": 0,
+        "tasks": 1.0,
+        "embedding_components": 0,
+        "travel_repeats": 1,
+        "chunk": 1,
+        "mixture": (),
+        "validation_episodes": 0,
+    }
+    for key, value in defaults.items():
+        if (tuple(data[key]) if isinstance(value, tuple) else data[key]) != value:
+            raise DatasetError(
+                f"data.{key} is {data[key]!r}, but data.rlds reads files as they are, where only "
+                f"{value!r} can be had: import them (python -m rt1_jax.data.import_rlds)"
+            )
+    if asked.get("registry"):
+        oxe.load_user_file(asked["registry"])
+    dataset = oxe.get(asked["dataset"])
+    source = RLDSSource.open(asked["builder_dir"], asked.get("split", "train"))
+    check_schema(dataset, source.features)
+    size = tuple(data["image_size"]) if data["image_size"] else None
+    encoder = None
+    if asked.get("encoder"):
+        from rt1_jax.language import load_encoder
+
+        encoder = load_encoder(asked["encoder"])
+    image = dataclasses.replace(wanted_frames(dataset, source, size, None), resize=size is not None)
+    stream = RLDSStream(
+        dataset,
+        source,
+        frames=frames,
+        seed=seed,
+        image=image,
+        scale=asked.get("actions", "physical"),
+        encoder=encoder,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    check_embedding_size(embedding_size, 0, stream.identity, source.directory)
+    batches: Any = stream.batch(batch_size)
+    if loader["workers"]:
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=1, per_worker_buffer_size=4)
+        )
+    return TrainingData(
+        stream.action_spec,
+        stream.identity,
+        dataset.frame_rate,
+        image.image_size,
+        {"rlds": source.directory, "dataset": dataset.name, "version": source.version},
+        source.total_episodes,
+        batches,
+        {},
+        None,
+    )

@@ -1,0 +1,190 @@
+"""What a run is trained on: one dataset, a mixture by weights, or RLDS files as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from rt1_jax.actions import ActionSpec
+from rt1_jax.data.loader import Batch, make_loader
+from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.store import StepStore
+from rt1_jax.data.subset import choose_episodes, split_validation
+from rt1_jax.data.windows import WindowSource
+from rt1_jax.language import EmbeddingStatistics, EncoderIdentity, check_same_encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """Opened data.
+
+    Attributes:
+      action_spec, encoder, frame_rate, image_size: of all of it.
+      source: how it was made, for the checkpoint's description.
+      episodes: to train on.
+      stream: batches, see `make_loader`.
+      validation: {dataset: windows held out}.
+      statistics: standardise the embeddings, or None to leave them as they are.
+    """
+
+    action_spec: ActionSpec
+    encoder: EncoderIdentity
+    frame_rate: float
+    image_size: tuple[int, int]
+    source: Any
+    episodes: int
+    stream: grain.IterDataset[Batch]
+    validation: dict[str, WindowSource]
+    statistics: EmbeddingStatistics | None
+
+
+def open_training_data(
+    data: dict[str, Any],
+    loader: dict[str, Any],
+    *,
+    frames: int,
+    embedding_size: int,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> TrainingData:
+    """Opens what a run's config names.
+
+    Args:
+      data: the config's group, with all options of `rt1_jax.training.options`: `directory`, or
+        `mixture`, a tuple of (directory, weight), or `rlds`, a group of `builder_dir`, `dataset` and
+        perhaps `actions`, `split`, `encoder`, `registry`.
+      loader: `workers`, `threads`, `cache_bytes`.
+      frames: steps a window.
+      embedding_size: numbers of an embedding that the model takes.
+      batch_size: windows (or chunks) a batch on this process.
+      seed: of the order, and of which episodes are chosen.
+      process_index, process_count: this host's share.
+
+    Raises:
+      DatasetError: a dataset is not there, or a mixture's do not fit together.
+      EncoderMismatchError: a mixture's embeddings are of different encoders.
+    """
+    if data["rlds"]:
+        from rt1_jax.data.rlds.streamed import open_stream
+
+        return open_stream(
+            data,
+            loader,
+            frames=frames,
+            embedding_size=embedding_size,
+            batch_size=batch_size,
+            seed=seed,
+            process_index=process_index,
+            process_count=process_count,
+        )
+    entries = [(str(path), float(w)) for path, w in data["mixture"]] or [(data["directory"], 1.0)]
+    if len({path for path, _ in entries}) < len(entries):
+        raise DatasetError(f"data.mixture names a dataset twice: {[path for path, _ in entries]}")
+    cache = loader["cache_bytes"] // len(entries)
+    stores = [StepStore.open(path, cache_bytes=cache) for path, _ in entries]
+    size = tuple(data["image_size"]) if data["image_size"] else None
+    _check_alike(stores, size)
+    check_embedding_size(
+        embedding_size, data["embedding_components"], stores[0].encoder, str(stores[0].directory)
+    )
+    parts, held_out = [], {}
+    less = data["episodes"] > 0 or data["tasks"] < 1
+    for store in stores:
+        part, validation = split_validation(store, data["validation_episodes"])
+        if less:
+            chosen = choose_episodes(
+                store,
+                data["validation_episodes"],
+                episodes=data["episodes"],
+                tasks=data["tasks"],
+                seed=seed,
+            )
+            part = store.select(chosen)
+        parts.append(part)
+        if validation is not None:
+            held_out[store.directory.name] = WindowSource(validation, frames, image_size=size)
+    stream = make_loader(
+        parts,
+        frames=frames,
+        batch_size=batch_size,
+        seed=seed,
+        weights=[weight for _, weight in entries] if data["mixture"] else None,
+        chunk=data["chunk"],
+        workers=loader["workers"],
+        threads=loader["threads"],
+        travel_repeats=data["travel_repeats"],
+        image_size=size,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    first = stores[0]
+    sources = [store.description["source"] for store in stores]
+    return TrainingData(
+        first.action_spec,
+        first.encoder,
+        first.description["frame_rate"],
+        size or first.image_size,
+        sources[0]
+        if len(stores) == 1
+        else [{"weight": w, **s} for (_, w), s in zip(entries, sources, strict=True)],
+        sum(len(part) for part in parts),
+        stream,
+        held_out,
+        _statistics(parts, data["embedding_components"], pad=less),
+    )
+
+
+def check_embedding_size(
+    expected: int, components: int, encoder: EncoderIdentity, where: str
+) -> None:
+    """Raises DatasetError unless the model takes what it will be given."""
+    given = components or encoder.dimensions
+    if expected != given:
+        raise DatasetError(
+            f"model.embedding_size is {expected}, but the model will be given {given} numbers a "
+            f"sentence (data.embedding_components is {components}, the encoder of {where} gives "
+            f"{encoder.dimensions}): set them alike"
+        )
+
+
+def _check_alike(stores: Sequence[StepStore], size: tuple[int, ...] | None) -> None:
+    """A mixture's datasets must mean the same by their numbers."""
+    first = stores[0]
+    for other in stores[1:]:
+        names = f"{first.directory} and {other.directory}"
+        if other.action_spec != first.action_spec:
+            raise DatasetError(
+                f"{names} have the action specs {first.action_spec.name!r} and "
+                f"{other.action_spec.name!r}, whose numbers differ in meaning: import both with "
+                "--actions=rt1_x"
+            )
+        check_same_encoder(first.encoder, other.encoder)
+        if size is None and other.image_size != first.image_size:
+            raise DatasetError(
+                f"{names} have frames of {list(first.image_size)} and {list(other.image_size)}: "
+                "set data.image_size to one size for all, or import with --image_size"
+            )
+
+
+def _statistics(
+    parts: Sequence[StepStore], components: int, pad: bool
+) -> EmbeddingStatistics | None:
+    """Of the training sentences of all datasets, each counted as often as it is told."""
+    if not components:
+        return None
+    vectors, sentences, counts = [], [], []
+    for part in parts:
+        told, number = np.unique(part.instruction_ids, return_counts=True)
+        vectors.append(np.asarray(part.embeddings[told]))
+        sentences += [part.instructions[row] for row in told]
+        counts.append(number)
+    # Little data has few words: the components that there are not are zeros then.
+    return EmbeddingStatistics.of(
+        np.concatenate(vectors), sentences, components, np.concatenate(counts), pad=pad
+    )
