@@ -181,10 +181,7 @@ def _action(
     ranges: dict[str, tuple], path: str, shape: tuple[int, ...], rng: np.random.Generator
 ) -> Any:
     span = ranges.get(path.removeprefix("action").lstrip("/"), (-1.0, 1.0))
-    if len(span) > 2:
-        value = rng.choice(span, shape)
-    else:
-        value = rng.uniform(span[0], span[1], shape)
+    value = rng.choice(span, shape) if len(span) > 2 else rng.uniform(*span, shape)
     return np.asarray(value, np.float32)[()]
 
 

@@ -46,11 +46,14 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """A part of a message: the names most like `name`, or all of them where they are few."""
     if not known:
         return "it has no keys at all"
-    # The last part decides: "observation/image_0" is near to "observation/image", and near to
-    # nothing else for sharing "observation/".
-    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    # The last part decides: paths are not near to each other for sharing "observation/".
     leaf = name.rsplit("/", 1)[-1]
-    close += [k for k in known if leaf in k.rsplit("/", 1)[-1] and k not in close]
+    likeness = {
+        key: difflib.SequenceMatcher(None, leaf, key.rsplit("/", 1)[-1]).ratio() for key in known
+    }
+    close = sorted((key for key in known if likeness[key] >= 0.55), key=lambda key: -likeness[key])[
+        :5
+    ]
     parts = [f"nearest: {', '.join(close)}"] if close else []
     if len(known) <= _FEW or not close:
         parts.append(f"there are: {', '.join(known)}")
