@@ -115,8 +115,14 @@ class EpisodeWriter:
 
     def abort(self) -> None:
         """Drops what has been written."""
-        self._writer.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            self._writer.close()
+        except Exception:  # of a full disk: that it cannot be ended well is no news
+            pass
+        finally:
+            self._temporary.unlink(missing_ok=True)
+            if not self.path.exists():
+                self.path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def read_shard_index(path: pathlib.Path) -> dict[str, Any]:

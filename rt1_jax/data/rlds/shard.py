@@ -107,7 +107,8 @@ def import_shard(job: ShardJob) -> dict[str, Any]:
     except BaseException as error:
         writer.abort()
         embeddings_path(job.path).unlink(missing_ok=True)
-        if isinstance(error, OSError | RuntimeError):
+        # A file that cannot be read, or a disk that is full: what ArrayRecord raises is its own.
+        if isinstance(error, Exception) and not isinstance(error, DatasetError):
             raise DatasetError(
                 f"{name} to {job.path}: {error}; nothing of this shard was kept, what was finished "
                 "before it is: run the same command again"
