@@ -13,6 +13,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
@@ -92,11 +93,19 @@ def make_loader(
     stream = mixed.batch(batch_size).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * max(threads, 1))
     )
-    if workers:
-        stream = stream.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-        )
-    return stream
+    return in_workers(stream, workers)
+
+
+def in_workers(stream: grain.IterDataset[Any], workers: int) -> grain.IterDataset[Any]:
+    """The stream made in worker processes, each a share of its batches; 0 leaves it as it is."""
+    if not workers:
+        return stream
+    # Grain's workers ask for absl flags, which nobody has parsed in a notebook or a test.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    return stream.mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+    )
 
 
 def prefetch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ class TrainingData:
       stream: batches, see `make_loader`.
       validation: {dataset: windows held out}.
       statistics: standardise the embeddings, or None to leave them as they are.
+      order: JSON-able; what the order of the batches depends on.
     """
 
     action_spec: ActionSpec
@@ -40,6 +42,30 @@ class TrainingData:
     stream: grain.IterDataset[Batch]
     validation: dict[str, WindowSource]
     statistics: EmbeddingStatistics | None
+    order: dict[str, Any]
+
+    def position(self, batches: grain.DatasetIterator[Batch]) -> dict[str, Any]:
+        """Where an iterator of the stream is, to be saved with a checkpoint."""
+        return {"order": self.order, "state": batches.get_state()}
+
+    def go_to(self, batches: grain.DatasetIterator[Batch], position: dict[str, Any]) -> None:
+        """Sets an iterator of the stream to a saved position.
+
+        Raises:
+          DatasetError: the position is of other data, or of another order of them.
+        """
+        if "order" not in position:  # of an older checkpoint
+            batches.set_state(position)
+            return
+        saved = position["order"]
+        for key in sorted({*saved, *self.order}):
+            if saved.get(key) != self.order.get(key):
+                raise DatasetError(
+                    f"the checkpoint's position in the data is for {key} {saved.get(key)}, here it "
+                    f"is {self.order.get(key)}: it cannot be gone on from; give it the data and the "
+                    "loader that it had, or start another run"
+                )
+        batches.set_state(position["state"])
 
 
 def open_training_data(
@@ -137,6 +163,17 @@ def open_training_data(
         stream,
         held_out,
         _statistics(parts, data["embedding_components"], pad=less),
+        {
+            "data": [_checksum(part) for part in parts],
+            "weights": [weight for _, weight in entries],
+            "frames": frames,
+            "chunk": data["chunk"],
+            "travel_repeats": data["travel_repeats"],
+            "batch_size": batch_size,
+            "seed": seed,
+            "workers": loader["workers"],
+            "hosts": process_count,
+        },
     )
 
 
@@ -151,6 +188,12 @@ def check_embedding_size(
             f"sentence (data.embedding_components is {components}, the encoder of {where} gives "
             f"{encoder.dimensions}): set them alike"
         )
+
+
+def _checksum(part: StepStore) -> str:
+    """Of which episodes there are, in what order: the lengths and instructions of all."""
+    columns = np.stack([part.lengths, part.instruction_ids]).astype("<i8")
+    return f"{len(part)} episodes, {zlib.crc32(columns.tobytes()):08x}"
 
 
 def _check_alike(stores: Sequence[StepStore], size: tuple[int, ...] | None) -> None:

@@ -74,8 +74,7 @@ class WindowSource:
         return _read(self._store, episode, start, self._frames, self._size)
 
     def __repr__(self) -> str:
-        # Grain compares this with a saved position, so that a position in one dataset is not used
-        # in another.
+        # A saved position holds this, so that it is not used in other data.
         repeats = f", travel_repeats={self._travel_repeats}" if self._travel_repeats > 1 else ""
         return f"WindowSource(windows={len(self)}, frames={self._frames}{repeats})"
 

@@ -75,7 +75,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         state = with_backbone(state, model_config, backbone)
     if steps_before:
         state, position = native.load_training(checkpoint_path(root, steps_before[-1]), state)
-        batches.set_state(position)
+        data.go_to(batches, position)
     first_step = int(state.step)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if progress:
@@ -106,7 +106,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         path = checkpoint_path(root, step)
         if not path.exists():
             description.step = step
-            position = batches.get_state()
+            position = data.position(batches)
             native.save_checkpoint(
                 path, description, state.average, training=state, iterator=position
             )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import grain
-
 from rt1_jax.data import oxe
+from rt1_jax.data.loader import in_workers
 from rt1_jax.data.oxe.schema import check_schema
 from rt1_jax.data.rlds.importer import wanted_frames
 from rt1_jax.data.rlds.source import RLDSSource
@@ -80,11 +79,8 @@ def open_stream(
         process_count=process_count,
     )
     check_embedding_size(embedding_size, 0, stream.identity, source.directory)
-    batches: Any = stream.batch(batch_size)
-    if loader["workers"]:
-        batches = batches.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=1, per_worker_buffer_size=4)
-        )
+    # One worker: each would read all files for its share of the windows.
+    batches = in_workers(stream.batch(batch_size), min(loader["workers"], 1))
     return TrainingData(
         stream.action_spec,
         stream.identity,
@@ -95,4 +91,12 @@ def open_stream(
         batches,
         {},
         None,
+        {
+            "episodes": list(source.episodes),
+            "frames": frames,
+            "batch_size": batch_size,
+            "seed": seed,
+            "workers": min(loader["workers"], 1),
+            "hosts": process_count,
+        },
     )

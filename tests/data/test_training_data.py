@@ -1,0 +1,131 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import small
+
+from rt1_jax.actions import RT1
+from rt1_jax.data.shards import DatasetError, EpisodeWriter
+from rt1_jax.data.store import finish_dataset
+from rt1_jax.data.training_data import open_training_data
+from rt1_jax.language import EncoderIdentity, EncoderMismatchError
+from rt1_jax.training.options import with_defaults
+
+LOADER = {"workers": 0, "threads": 1, "cache_bytes": 0}
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return [
+        small.make_dataset(root / "a"),
+        small.make_dataset(root / "b", lengths=(9, 3, 8, 3, 3)),
+        small.make_dataset(root / "large", size=(32, 40)),
+    ]
+
+
+def options(directory, **changes):
+    data = small.small_config(directory).data.to_dict()
+    return with_defaults({**data, "travel_repeats": 1, "embedding_components": 0, **changes})
+
+
+def opened(data, **changes):
+    return open_training_data(
+        data, LOADER, **{"frames": 3, "embedding_size": 512, "batch_size": 4, "seed": 1, **changes}
+    )
+
+
+def test_one_dataset(directories):
+    data = opened(options(directories[0]))
+    assert (data.episodes, data.image_size, data.frame_rate) == (5, (16, 20), 3.0)
+    assert list(data.validation) == ["a"]
+    assert data.statistics is None
+
+
+def test_a_mixture(directories):
+    mixture = [(str(directories[0]), 3.0), (str(directories[1]), 1.0)]
+    data = opened(options(None, mixture=mixture))
+    assert data.episodes == 5 + 4
+    assert sorted(data.validation) == ["a", "b"]
+    assert [part["weight"] for part in data.source] == [3.0, 1.0]
+    assert next(iter(data.stream))["images"].shape == (4, 3, 16, 20, 3)
+
+
+def test_statistics_are_of_all_sentences(directories):
+    mixture = [(str(path), 1.0) for path in directories[:2]]
+    data = opened(options(None, mixture=mixture, embedding_components=1), embedding_size=1)
+    assert data.statistics is not None
+    assert data.statistics.apply(np.zeros((1, 512), np.float32)).shape == (1, 1)
+
+
+def test_a_position_is_for_its_data_alone(directories):
+    data = opened(options(directories[0]))
+    batches = iter(data.stream)
+    next(batches)
+    position = json.loads(json.dumps(data.position(batches)))
+    want = next(batches)
+    again = iter(data.stream)
+    data.go_to(again, position)
+    np.testing.assert_array_equal(next(again)["images"], want["images"])
+    again = iter(data.stream)
+    data.go_to(again, position["state"])  # as older checkpoints hold it
+    np.testing.assert_array_equal(next(again)["images"], want["images"])
+    for other, named in (
+        (opened(options(directories[1])), r"for data \['5 episodes, \w+'\], here it is \['4"),
+        (opened(options(directories[0]), seed=2), "seed 1, here it is 2"),
+    ):
+        with pytest.raises(DatasetError, match=named):
+            other.go_to(iter(other.stream), position)
+
+
+class TestBadMixtures:
+    def test_a_dataset_that_is_not_there(self, directories, tmp_path):
+        mixture = [(str(directories[0]), 1.0), (str(tmp_path / "none"), 1.0)]
+        with pytest.raises(DatasetError, match="no dataset directory .*none"):
+            opened(options(None, mixture=mixture))
+
+    def test_a_dataset_twice(self, directories):
+        with pytest.raises(DatasetError, match="twice"):
+            opened(options(None, mixture=[(str(directories[0]), 1.0)] * 2))
+
+    def test_a_weight_of_nothing(self, directories):
+        mixture = [(str(directories[0]), 1.0), (str(directories[1]), 0.0)]
+        with pytest.raises(DatasetError, match=r"weight of .*b is 0.0"):
+            opened(options(None, mixture=mixture))
+
+    def test_frames_of_two_sizes(self, directories):
+        mixture = [(str(directories[0]), 1.0), (str(directories[2]), 1.0)]
+        with pytest.raises(DatasetError, match=r"\[16, 20\] and \[32, 40\].*image_size"):
+            opened(options(None, mixture=mixture))
+        data = opened(options(None, mixture=mixture, image_size=(16, 20)))
+        assert next(iter(data.stream))["images"].shape[2:4] == (16, 20)
+
+    def test_two_action_specs(self, directories, tmp_path):
+        other = make_other(tmp_path / "other", dataclasses.replace(RT1, name="other"))
+        with pytest.raises(DatasetError, match=r"'tabletop' and 'other'.*--actions=rt1_x"):
+            opened(options(None, mixture=[(str(directories[0]), 1.0), (str(other), 1.0)]))
+
+    def test_two_encoders(self, directories, tmp_path):
+        encoder = small.HashEncoder()
+        encoder.identity = EncoderIdentity("stored:others", 512)
+        other = make_other(tmp_path / "other", None, encoder)
+        with pytest.raises(EncoderMismatchError, match="stored:others"):
+            opened(options(None, mixture=[(str(directories[0]), 1.0), (str(other), 1.0)]))
+
+
+def make_other(directory, spec, encoder=None):
+    path = directory / "shard-00000.array_record"
+    writer = EpisodeWriter(path, "png")
+    for seed in range(3):
+        writer.add(small.make_episode(seed))
+    writer.close()
+    finish_dataset(
+        directory,
+        [path],
+        action_spec=spec or small.TABLETOP,
+        frame_rate=3.0,
+        source={},
+        encoder=encoder or small.HashEncoder(),
+    )
+    return directory
