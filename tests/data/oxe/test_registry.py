@@ -123,6 +123,17 @@ def test_bad_files(tmp_path, text, message):
         oxe.load_user_file(write(tmp_path / "mine.py", text))
 
 
+def test_a_bad_file_registers_nothing(tmp_path):
+    text = textwrap.dedent(OWN) + 'oxe.register(describe("mine"))\n'
+    with pytest.raises(oxe.OXEError, match=r"DATASETS\[1\]: the name 'other' comes twice"):
+        more = 'DATASETS = [describe("other"), describe("other")]\n'
+        oxe.load_user_file(write(tmp_path / "twice.py", text + more))
+    with pytest.raises(oxe.OXEError, match="fails when run: SystemExit: 1"):
+        oxe.load_user_file(write(tmp_path / "exits.py", text + "raise SystemExit(1)\n"))
+    assert "mine" not in oxe.names()
+    assert "other" not in oxe.names()
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(oxe.OXEError, match=r"no file .*mine\.py"):
         oxe.load_user_file(tmp_path / "mine.py")
