@@ -184,7 +184,7 @@ SCHEMAS: dict[str, Schema] = {
 VERSIONS = {"language_table": "0.0.1"}  # all others 0.1.0
 
 # Ranges of the actions: (low, high), uniform, or a tuple of three and more values to choose from.
-_UR5_GRIPPER = (-1.0, 0.0, 1.0)
+_RELATIVE = (-1.0, 0.0, 1.0)
 RANGES: dict[str, dict[str, tuple]] = {
     "fractal20220817_data": {
         "world_vector": (-0.3, 0.3),
@@ -199,7 +199,7 @@ RANGES: dict[str, dict[str, tuple]] = {
         "rel_actions_gripper": (-1.0, 1.0),
         "rel_actions_world": (-1.0, 1.0),
     },
-    "jaco_play": {"world_vector": (-0.2, 0.2), "gripper_closedness_action": _UR5_GRIPPER},
+    "jaco_play": {"world_vector": (-0.18, 0.18), "gripper_closedness_action": _RELATIVE},
     "berkeley_cable_routing": {"world_vector": (-1.0, 1.0), "rotation_delta": (-1.0, 1.0)},
     "roboturk": {
         "world_vector": (-0.5, 0.5),
@@ -209,7 +209,7 @@ RANGES: dict[str, dict[str, tuple]] = {
     "nyu_door_opening_surprising_effectiveness": {
         "world_vector": (-0.07, 0.07),
         "rotation_delta": (-0.07, 0.07),
-        "gripper_closedness_action": _UR5_GRIPPER,
+        "gripper_closedness_action": _RELATIVE,
     },
     "viola": {
         "world_vector": (-1.0, 1.0),
@@ -219,7 +219,7 @@ RANGES: dict[str, dict[str, tuple]] = {
     "berkeley_autolab_ur5": {
         "world_vector": (-0.02, 0.02),
         "rotation_delta": (-0.07, 0.07),
-        "gripper_closedness_action": _UR5_GRIPPER,
+        "gripper_closedness_action": _RELATIVE,
     },
     "toto": {"world_vector": (-0.7, 0.7), "rotation_delta": (-1.5, 1.5)},
     "language_table": {"": (-0.1, 0.1)},

@@ -129,12 +129,17 @@ class RLDSDataset:
           weights were trained with them; `notes` names them.
 
         Raises:
-          OXEError: nothing is published for this dataset.
+          OXEError: nothing is published for this dataset, or a field is missing.
         """
         if self.rt1_x is None:
             raise OXEError(
                 f"dataset {self.name!r} has no published RT-1-X rescaling; use `actions` with its "
                 "own action_spec, or state one: dataclasses.replace(dataset, rt1_x=...)"
+            )
+        if missing := [name for name in self.action_spec.field_names if name not in actions]:
+            raise OXEError(
+                f"dataset {self.name!r}: rt1_x_actions takes what `actions` gives, which has the "
+                f"field {missing[0]!r}; got {sorted(actions)}"
             )
         steps = len(actions["world_vector"])
         return self._checked(self.rt1_x(actions), steps, "rt1_x")

@@ -9,7 +9,7 @@ import numpy as np
 from rt1_jax.data.oxe.description import USE_LARGE_5, RLDSDataset
 from rt1_jax.data.oxe.mapping import closedness_of_open, one_hot_terminate, rt1_action
 from rt1_jax.data.oxe.rescale import changed, to_range, unchanged
-from rt1_jax.data.oxe.sources import NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, catalog
+from rt1_jax.data.oxe.sources import NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, catalog, converted
 from rt1_jax.data.oxe.specs import (
     RT1_X_ROTATION,
     RT1_X_TRANSLATION,
@@ -169,7 +169,7 @@ TOTO = RLDSDataset(
         gripper_closedness_action=lambda x: (1.0 - x) / 2.0,
     ),
     gripper="absolute: open_gripper, true is open; RT-1-X was given it so (1 open, 0 closed)",
-    sources=(catalog("toto"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER),
+    sources=(catalog("toto"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, converted("toto")),
     notes=(
         "The sign of the gripper in `rt1_x_actions` is the notebook's and against RT-1's. Whether "
         "world vector and rotation are changes or absolute is not published (0.7 in a 30th of a "

@@ -11,7 +11,7 @@ import numpy as np
 from rt1_jax.data.oxe.description import USE_LARGE_5, RLDSDataset
 from rt1_jax.data.oxe.mapping import closedness_of_open, one_hot_terminate, rt1_action
 from rt1_jax.data.oxe.rescale import changed, standardized, to_range, unchanged
-from rt1_jax.data.oxe.sources import NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, catalog
+from rt1_jax.data.oxe.sources import NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, catalog, converted
 from rt1_jax.data.oxe.specs import (
     RT1_X_ROTATION,
     RT1_X_TRANSLATION,
@@ -137,7 +137,7 @@ ROBOTURK = RLDSDataset(
     mapping=lambda steps: _motion(steps, steps[_GRIPPER]),
     rt1_x=unchanged,
     gripper="absolute: positive is closed; whether open is -1 or 0 is not published",
-    sources=(catalog("roboturk"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER),
+    sources=(catalog("roboturk"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, converted("roboturk")),
     notes=(
         "No published range was found and RT-1-X gets the actions unscaled, so the bounds are "
         "what RT-1-X's tokens express: measure your copy's and narrow them before training on "

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import pathlib
 import sys
-from collections.abc import Iterable
 
 from rt1_jax.data.oxe.description import OXEError, RLDSDataset
 from rt1_jax.data.oxe.franka import CABLE_ROUTING, TACO_PLAY, TOTO, VIOLA
@@ -63,13 +62,7 @@ def register(dataset: RLDSDataset) -> RLDSDataset:
     Raises:
       OXEError: not an RLDSDataset, or the name belongs to Open X-Embodiment.
     """
-    if not isinstance(dataset, RLDSDataset):
-        raise OXEError(f"register takes an RLDSDataset, got {type(dataset).__name__}")
-    if dataset.name in _OPEN_X:
-        raise OXEError(
-            f"the name {dataset.name!r} belongs to a dataset of Open X-Embodiment; "
-            "register yours under another one"
-        )
+    _check_own(dataset)
     _own[dataset.name] = dataset
     return dataset
 
@@ -81,34 +74,59 @@ def load_user_file(path: str | os.PathLike[str]) -> tuple[RLDSDataset, ...]:
       path: a Python file with `DATASETS = [RLDSDataset(...), ...]`, or that calls `register`.
 
     Returns:
-      The datasets registered by it, those of `DATASETS` last.
+      The datasets that it describes, those of `DATASETS` last.
 
     Raises:
-      OXEError: no such file, it fails when run (the cause is chained), or it describes nothing.
+      OXEError: no such file, it fails when run (the cause is chained), it describes nothing, or
+        something that is no dataset. Nothing of it is registered then.
     """
     file = pathlib.Path(path)
     if not file.is_file():
         raise OXEError(f"no file {file}: expected a Python file with DATASETS = [RLDSDataset(...)]")
     before = dict(_own)
-    module = _run(file)
+    try:
+        listed = _listed(file, _run(file))
+        called = [d for name, d in _own.items() if before.get(name) is not d]
+        found = (*called, *(register(dataset) for dataset in listed))
+        if not found:
+            raise OXEError(
+                f"{file} describes no dataset: expected DATASETS = [RLDSDataset(...)] or calls "
+                "of `register`"
+            )
+    except OXEError:
+        _own.clear()
+        _own.update(before)  # all of a file or nothing
+        raise
+    return found
+
+
+def _listed(file: pathlib.Path, module: object) -> tuple[RLDSDataset, ...]:
+    """The file's DATASETS, checked, but for those that it has registered itself."""
     listed = getattr(module, "DATASETS", ())
-    if not isinstance(listed, Iterable) or isinstance(listed, str | dict):
+    if not isinstance(listed, list | tuple):
         raise OXEError(
             f"{file}: DATASETS must be a list of RLDSDataset, got {type(listed).__name__}"
         )
-    listed = tuple(listed)
+    seen: set[str] = set()
     for number, dataset in enumerate(listed):
         try:
-            register(dataset)
+            _check_own(dataset)
         except OXEError as error:
             raise OXEError(f"{file}: DATASETS[{number}]: {error}") from error
-    found = [d for name, d in _own.items() if before.get(name) is not d and d not in listed]
-    if not listed and not found:
+        if dataset.name in seen:
+            raise OXEError(f"{file}: DATASETS[{number}]: the name {dataset.name!r} comes twice")
+        seen.add(dataset.name)
+    return tuple(dataset for dataset in listed if _own.get(dataset.name) is not dataset)
+
+
+def _check_own(dataset: object) -> None:
+    if not isinstance(dataset, RLDSDataset):
+        raise OXEError(f"register takes an RLDSDataset, got {type(dataset).__name__}")
+    if dataset.name in _OPEN_X:
         raise OXEError(
-            f"{file} describes no dataset: expected DATASETS = [RLDSDataset(...)] or calls of "
-            "`register`"
+            f"the name {dataset.name!r} belongs to a dataset of Open X-Embodiment; "
+            "register yours under another one"
         )
-    return (*found, *listed)
 
 
 def _run(file: pathlib.Path) -> object:
@@ -120,7 +138,7 @@ def _run(file: pathlib.Path) -> object:
     sys.modules[name] = module  # dataclasses and pickle look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise OXEError(f"{file} fails when run: {type(error).__name__}: {error}") from error
     finally:
         sys.modules.pop(name, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rt1_jax.data.oxe.description import RLDSDataset
 
+_NEAREST = 3
 _FEW = 12
 
 
@@ -43,21 +44,21 @@ def check_schema(
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """A part of a message: the names most like `name`, or all of them where they are few."""
+    """A part of a message: the names most like `name`, and all of them where they are few."""
     if not known:
         return "it has no keys at all"
-    # The last part decides: paths are not near to each other for sharing "observation/".
-    leaf = name.rsplit("/", 1)[-1]
-    likeness = {
-        key: difflib.SequenceMatcher(None, leaf, key.rsplit("/", 1)[-1]).ratio() for key in known
-    }
-    close = sorted((key for key in known if likeness[key] >= 0.55), key=lambda key: -likeness[key])[
-        :5
-    ]
-    parts = [f"nearest: {', '.join(close)}"] if close else []
-    if len(known) <= _FEW or not close:
-        parts.append(f"there are: {', '.join(known)}")
-    return "; ".join(parts)
+    # The last part counts twice: paths are not near to each other for sharing "observation/".
+    close = sorted(known, key=lambda key: -_likeness(name, key) - 2 * _likeness(*_last(name, key)))
+    message = f"nearest: {', '.join(close[:_NEAREST])}"
+    return f"{message}; there are: {', '.join(known)}" if len(known) <= _FEW else message
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _last(*paths: str) -> tuple[str, ...]:
+    return tuple(path.rsplit("/", 1)[-1] for path in paths)
 
 
 def _others(missing: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ NOTEBOOK = (
 )
 OCTO = (
     "octo-models/octo: octo/data/oxe/oxe_standardization_transforms.py "
-    "(sign of the gripper, absolute or relative)"
+    "(sign of the gripper, absolute or relative), oxe_dataset_configs.py (cameras)"
 )
 RATES = "huggingface/lerobot: lerobot/common/datasets/push_dataset_to_hub/openx/configs.yaml (rate)"
 RT1_X_ENCODER = (
@@ -20,3 +20,8 @@ RT1_X_ENCODER = (
 def catalog(name: str) -> str:
     """The dataset's page in TFDS's catalogue: keys, types, sizes."""
     return f"tensorflow/datasets: docs/catalog/{name}.md (keys, types, sizes)"
+
+
+def converted(name: str) -> str:
+    """The page of the dataset's copy in LeRobot's format: how many tasks it has."""
+    return f"huggingface.co/datasets/lerobot/{name}: README.md (number of tasks)"

@@ -23,6 +23,9 @@ RT1_X_TRANSLATION = symmetric(RT1_X.field("world_vector").high[0])
 RT1_X_ROTATION = symmetric(RT1_X.field("rotation_delta").high[0])
 
 
+NO_ROTATION = "none: always 0"
+
+
 def dataset_spec(
     name: str,
     *,
@@ -37,7 +40,8 @@ def dataset_spec(
     Args:
       name: the dataset's.
       world_vector: (low, high), each one number or three, in `translation_unit`.
-      rotation_delta: the same in `rotation_unit`; RT-1's own bounds where None (no rotation).
+      rotation_delta: the same in `rotation_unit`; None for a robot without, which keeps
+        RT-1's bounds.
       translation_unit: unit of `world_vector`.
       rotation_unit: unit of `rotation_delta`.
       gripper_unit: what the gripper's number means.
@@ -50,8 +54,11 @@ def dataset_spec(
             RT1.field("gripper_closedness_action"), unit=gripper_unit
         ),
     }
-    if rotation_delta is not None:
-        changes["rotation_delta"] = _field("rotation_delta", rotation_delta, rotation_unit)
+    if rotation_delta is None:
+        rotation = dataclasses.replace(RT1.field("rotation_delta"), unit=NO_ROTATION)
+    else:
+        rotation = _field("rotation_delta", rotation_delta, rotation_unit)
+    changes["rotation_delta"] = rotation
     fields = tuple(changes.get(field.name, field) for field in RT1.fields)
     return ActionSpec(name, fields, RT1.bins, RT1.out_of_range_terminate)
 

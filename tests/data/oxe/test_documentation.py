@@ -32,6 +32,8 @@ def row(dataset: oxe.RLDSDataset) -> str:
 
 def bounds(dataset: oxe.RLDSDataset, name: str) -> str:
     field = dataset.action_spec.field(name)
+    if field.unit.startswith("none"):
+        return field.unit
     spans = [
         f"±{high:.3g}" if low == -high else f"{low:.3g} to {high:.3g}"
         for low, high in zip(field.low, field.high, strict=True)

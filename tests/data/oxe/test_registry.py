@@ -53,7 +53,7 @@ OWN = """
 
 
 def test_an_unknown_name_lists_the_nearest():
-    with pytest.raises(oxe.OXEError, match=r"'jaco'; nearest: jaco_play; there are: fractal"):
+    with pytest.raises(oxe.OXEError, match=r"'jaco'; nearest: jaco_play, .*; there are: fractal"):
         oxe.get("jaco")
 
 
@@ -85,7 +85,7 @@ def test_a_file_may_register_by_itself(tmp_path):
 
 
 def test_the_example_of_the_documentation(tmp_path):
-    text = EXAMPLE.read_text().split("```python\n")[1].split("```")[0]
+    text = EXAMPLE.read_text().split("```python\n")[2].split("```")[0]
     (dataset,) = oxe.load_user_file(write(tmp_path / "kitchen.py", text))
     schema = {
         "steps": {
@@ -121,6 +121,17 @@ def test_the_example_of_the_documentation(tmp_path):
 def test_bad_files(tmp_path, text, message):
     with pytest.raises(oxe.OXEError, match=message):
         oxe.load_user_file(write(tmp_path / "mine.py", text))
+
+
+def test_a_bad_file_registers_nothing(tmp_path):
+    text = textwrap.dedent(OWN) + 'oxe.register(describe("mine"))\n'
+    with pytest.raises(oxe.OXEError, match=r"DATASETS\[1\]: the name 'other' comes twice"):
+        more = 'DATASETS = [describe("other"), describe("other")]\n'
+        oxe.load_user_file(write(tmp_path / "twice.py", text + more))
+    with pytest.raises(oxe.OXEError, match="fails when run: SystemExit: 1"):
+        oxe.load_user_file(write(tmp_path / "exits.py", text + "raise SystemExit(1)\n"))
+    assert "mine" not in oxe.names()
+    assert "other" not in oxe.names()
 
 
 def test_no_such_file(tmp_path):

@@ -87,6 +87,11 @@ def test_what_is_not_published_is_refused():
         rescaled("language_table")
 
 
+def test_a_field_that_is_missing():
+    with pytest.raises(oxe.OXEError, match="field 'terminate_episode'; got \\['world_vector'\\]"):
+        oxe.get("bridge").rt1_x_actions({"world_vector": np.zeros((2, 3))})
+
+
 def test_a_range_is_clipped_inside_its_margin():
     got = to_range(np.float32([-9, 0, 5, 10, 99]), 0, 10, safety_margin=0.1)
     np.testing.assert_allclose(got, [-0.9, -0.9, 0, 0.9, 0.9], atol=1e-6)
