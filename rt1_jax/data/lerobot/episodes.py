@@ -129,7 +129,7 @@ def read_episode(
         return None, [*odd, Odd(number, NO_FRAME, str(error))]
     except (OSError, Image.DecompressionBombError) as error:  # Pillow's UnidentifiedImageError too
         return None, [*odd, Odd(number, BAD_PICTURE, str(error))]
-    metadata = {**_own_metadata(source, number), "episode_index": number}
+    metadata = _own_metadata(source, number) or {"episode_index": number}
     return EncodedEpisode(pictures, actions, instruction, metadata), odd
 
 
@@ -170,6 +170,6 @@ def summarise(odd: Iterable[dict[str, Any]], most_named: int = 20) -> dict[str, 
 
 
 def _own_metadata(source: LeRobotSource, number: int) -> dict[str, Any]:
-    """What this package's export noted of an episode."""
+    """What this package's export noted of an episode, {} where it did not make the dataset."""
     noted = (source.ours or {}).get("metadata", [])
-    return dict(noted[number]) if number < len(noted) else {}
+    return dict(noted[number]) if len(noted) == len(source.episodes) else {}
