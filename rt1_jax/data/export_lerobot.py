@@ -22,7 +22,7 @@ import numpy as np
 from rt1_jax.actions import ActionSpec
 from rt1_jax.data.episode import decode_image
 from rt1_jax.data.lerobot.feature_statistics import counted_frames
-from rt1_jax.data.lerobot.layout import ROW_FEATURES, LeRobotError
+from rt1_jax.data.lerobot.layout import DATA_FILE_MB, ROW_FEATURES, VIDEO_FILE_MB, LeRobotError
 from rt1_jax.data.lerobot.video import CODECS, check_codec
 from rt1_jax.data.lerobot.writer import LeRobotWriter
 from rt1_jax.data.store import StepStore
@@ -36,6 +36,7 @@ def export_lerobot(
     *,
     codec: str | None = CODECS[0],
     image_key: str = IMAGE_KEY,
+    file_mb: tuple[float, float] = (DATA_FILE_MB, VIDEO_FILE_MB),
     progress: bool = True,
 ) -> None:
     """Writes a dataset as a LeRobot dataset.
@@ -45,6 +46,7 @@ def export_lerobot(
       output: a directory that does not exist yet, or is empty.
       codec: of the videos; None keeps the frames as they are, in the tables.
       image_key: what the frames are called there.
+      file_mb: (tables, videos): how large files may become.
       progress: whether to draw a progress bar.
 
     Raises:
@@ -71,6 +73,7 @@ def export_lerobot(
         size=store.image_size,
         frame_rate=store.description["frame_rate"],
         codec=codec,
+        file_mb=file_mb,
     )
     try:
         for number in tqdm.trange(len(store), unit="episode", disable=not progress):
@@ -87,10 +90,12 @@ def export_lerobot(
                 encoded=episode.frames if keep else None,
             )
         robot = store.description["source"].get("robot")
+        metadata = store.metadata()
         ours = {
             "action_spec": store.action_spec.to_json(),
             "source": store.description["source"],
-            "metadata": store.metadata(),
+            # A store of selected episodes has the metadata of all.
+            "metadata": metadata if len(metadata) == len(store) else [],
         }
         writer.finish(None if robot is None else str(robot), ours)
         os.replace(partial, final)

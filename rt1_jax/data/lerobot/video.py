@@ -110,6 +110,7 @@ class VideoWriter:
 
     Attributes:
       frames: how many have been added.
+      bytes: what they take so far; some frames are still with the encoder.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class VideoWriter:
         # Else SVT-AV1 prints its settings for every file.
         os.environ.setdefault("SVT_LOG", "1")
         self.path = pathlib.Path(path)
-        self.frames = 0
+        self.frames = self.bytes = 0
         self._rate = fractions.Fraction(frame_rate).limit_denominator(1001)
         self._container = av.open(str(path), "w", options={"movflags": "faststart"})
         # Every other frame is a keyframe, as in LeRobot's own videos: random access stays cheap.
@@ -135,11 +136,6 @@ class VideoWriter:
     def seconds(self) -> float:
         """Where the next frame will be."""
         return float(self.frames / self._rate)
-
-    @property
-    def bytes(self) -> int:
-        """What has been written so far; some frames are still with the encoder."""
-        return self.path.stat().st_size if self.path.exists() else 0
 
     def add(self, image: np.ndarray) -> None:
         """Appends a frame: uint8 [h, w, 3]."""
@@ -165,6 +161,7 @@ class VideoWriter:
 
     def _mux(self, frame: Any) -> None:
         for packet in self._stream.encode(frame):
+            self.bytes += packet.size
             self._container.mux(packet)
 
 
