@@ -86,7 +86,7 @@ def export_lerobot(
             writer.add(
                 actions,
                 episode.instruction,
-                images=[decode_image(episode.frames[step]) for step in sorted(shown)],
+                images=(decode_image(episode.frames[step]) for step in sorted(shown)),
                 encoded=episode.frames if keep else None,
             )
         robot = store.description["source"].get("robot")

@@ -12,6 +12,7 @@ named.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import multiprocessing
 import os
 import pathlib
@@ -21,9 +22,11 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
+from rt1_jax.data.lerobot.action_mapping import ActionMapping
 from rt1_jax.data.lerobot.episodes import LEFT_OUT, read_episode, summarise
 from rt1_jax.data.lerobot.import_plan import ImportPlan, claim_directory, make_plan
 from rt1_jax.data.lerobot.layout import LeRobotError
+from rt1_jax.data.lerobot.source import LeRobotSource
 from rt1_jax.data.shards import EpisodeWriter, read_shard_index
 
 MOST_ODD = 0.05
@@ -63,17 +66,12 @@ def import_lerobot(
     for leftover in root.glob("*.partial-*"):
         leftover.unlink()
     paths = [plan.path(root, shard) for shard in range(plan.shards)]
-    _run(plan, root, [i for i, path in enumerate(paths) if not path.exists()], processes, progress)
+    todo = [shard for shard, path in enumerate(paths) if not path.exists()]
+    _run(_Work(plan, root, max_odd), todo, processes, progress)
     indices = [read_shard_index(path) for path in paths]
     odd = [each for index in indices for each in index["odd"]]
-    left_out = sum(each["reason"] in LEFT_OUT for each in odd)
+    left_out = _check_odd(plan, odd, max_odd)
     summary = summarise(odd)
-    if left_out > max_odd * plan.episodes:
-        raise LeRobotError(
-            f"{left_out} of {plan.episodes} episodes cannot be used, more than --max_odd="
-            f"{max_odd:g} allows: {_in_words(summary)}. With a larger --max_odd the same command "
-            "goes on with the others"
-        )
     episodes = [episode for index in indices for episode in index["episodes"]]
     if not episodes:
         raise LeRobotError(f"no episode can be used: {_in_words(summary)}")
@@ -108,6 +106,27 @@ def import_lerobot(
     return counts
 
 
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What is the same for all shards."""
+
+    plan: ImportPlan
+    root: pathlib.Path
+    max_odd: float
+
+
+def _check_odd(plan: ImportPlan, odd: list[dict[str, Any]], max_odd: float) -> int:
+    """How many episodes are left out; LeRobotError where they are too many."""
+    left_out = sum(each["reason"] in LEFT_OUT for each in odd)
+    if left_out > max_odd * plan.episodes:
+        raise LeRobotError(
+            f"{left_out} of {plan.episodes} episodes cannot be used, more than --max_odd="
+            f"{max_odd:g} allows: {_in_words(summarise(odd))}. With a larger --max_odd the same "
+            "command goes on with the others"
+        )
+    return left_out
+
+
 def _in_words(summary: dict[str, dict[str, Any]]) -> str:
     parts = []
     for reason, entry in summary.items():
@@ -117,28 +136,30 @@ def _in_words(summary: dict[str, dict[str, Any]]) -> str:
     return "; ".join(parts)
 
 
+_Opened = tuple[LeRobotSource, ActionMapping]
 _worker_done: Any  # a shared counter of episodes, in worker processes
+_worker_opened: _Opened
 
 
-def _run(
-    plan: ImportPlan, root: pathlib.Path, shards: list[int], processes: int, show: bool
-) -> None:
+def _run(work: _Work, shards: list[int], processes: int, show: bool) -> None:
     import tqdm
 
+    plan = work.plan
     already = plan.episodes - sum(len(plan.rows(shard)) for shard in shards)
     workers = max(1, min(processes, len(shards)))
     bar = tqdm.tqdm(total=plan.episodes, initial=already, unit="episode", disable=not show)
     with bar:
         if workers == 1:
+            opened = plan.open()
             for shard in shards:
-                _import_shard(plan, root, shard, lambda: bar.update(1))
+                _import_shard(work, opened, shard, lambda: bar.update(1))
             return
         # Fresh interpreters: FFmpeg and Arrow have threads, which a fork does not copy.
         context = multiprocessing.get_context("spawn")
         done = context.Value("q", 0)
-        pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (done,))
+        pool = futures.ProcessPoolExecutor(workers, context, _start_worker, (done, plan))
         try:
-            waiting = {pool.submit(_import_in_worker, plan, root, shard) for shard in shards}
+            waiting = {pool.submit(_import_in_worker, work, shard) for shard in shards}
             while waiting:
                 finished, waiting = futures.wait(waiting, 0.2, futures.FIRST_COMPLETED)
                 bar.update(already + int(done.value) - bar.n)
@@ -150,14 +171,14 @@ def _run(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(done: Any) -> None:
-    global _worker_done
-    _worker_done = done
+def _start_worker(done: Any, plan: ImportPlan) -> None:
+    global _worker_done, _worker_opened
+    _worker_done, _worker_opened = done, plan.open()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _import_in_worker(plan: ImportPlan, root: pathlib.Path, shard: int) -> None:
+def _import_in_worker(work: _Work, shard: int) -> None:
     parent = multiprocessing.parent_process()
 
     def tick() -> None:
@@ -166,20 +187,20 @@ def _import_in_worker(plan: ImportPlan, root: pathlib.Path, shard: int) -> None:
                 raise KeyboardInterrupt
             _worker_done.value += 1
 
-    _import_shard(plan, root, shard, tick)
+    _import_shard(work, _worker_opened, shard, tick)
 
 
-def _import_shard(
-    plan: ImportPlan, root: pathlib.Path, shard: int, tick: Callable[[], Any]
-) -> None:
+def _import_shard(work: _Work, opened: _Opened, shard: int, tick: Callable[[], Any]) -> None:
     """Makes one shard; its content depends on the plan and its number alone."""
-    source, mapping = plan.open()
-    writer = EpisodeWriter(plan.path(root, shard), plan.image_format, mapping.spec)
-    odd = []
+    plan, (source, mapping) = work.plan, opened
+    writer = EpisodeWriter(plan.path(work.root, shard), plan.image_format, mapping.spec)
+    odd: list[dict[str, Any]] = []
     try:
         for row in plan.rows(shard):
             episode, found = read_episode(source, row, plan.camera, mapping, plan.frames)
             odd += [each.to_json() for each in found]
+            if found:  # not at the end of hours alone
+                _check_odd(plan, odd, work.max_odd)
             if episode is not None:
                 writer.add(episode)
             tick()
@@ -198,7 +219,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", required=True, help="directory of the LeRobot dataset")
     parser.add_argument("--camera", required=True, help="key of the frames")
     parser.add_argument(
-        "--actions", default="", help=".json or .py that maps `action`; by its names if left out"
+        "--actions",
+        default="",
+        help="what maps `action`: a .json or .py file, or 'own' or 'names'; one of these if left out",
+    
     )
     parser.add_argument("--output", required=True, help="directory of the dataset")
     parser.add_argument("--image_size", help="height,width in pixels; the data's own if left out")

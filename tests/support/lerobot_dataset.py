@@ -1,4 +1,4 @@
-"""A LeRobot dataset (v3.0) written by hand, to the format's description and with no code of ours."""
+"""A LeRobot dataset (v3.0) written by hand to the format's description, with no code of ours."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def first_index(episode: int) -> int:
     return sum(LENGTHS[:episode])
 
 
-def write_video(path: pathlib.Path, indices: list[int], options: dict[str, str], codec: str) -> None:
+def write_video(
+    path: pathlib.Path, indices: list[int], options: dict[str, str], codec: str
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=FPS, options=options)

@@ -1,7 +1,7 @@
 """Runs inside an environment with LeRobot, which has other requirements than this package.
 
-    python use_lerobot.py read DIRECTORY OUTPUT.npz
-    python use_lerobot.py write DIRECTORY video|image
+python use_lerobot.py read DIRECTORY OUTPUT.npz
+python use_lerobot.py write DIRECTORY video|image
 """
 
 from __future__ import annotations

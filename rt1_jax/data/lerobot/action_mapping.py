@@ -12,8 +12,9 @@ A mapping is one of
   the spec that are not mapped are zero.
 * a Python file with `ACTION_SPEC` and `actions(action, state) -> {field: [t, size]}`, where `action`
   is float32 [t, n], and `state` (`observation.state`) float32 [t, m] or None.
-* nothing: the dataset was exported by this package, or its entries' names say x, y, z, roll, pitch,
-  yaw, gripper.
+* `own`: the dataset was exported by this package.
+* `names`: its entries' names say x, y, z, roll, pitch, yaw, gripper.
+* nothing: `own` where it fits, else `names`.
 
 `terminate_episode`, where nothing maps it, says "terminate" at an episode's last step.
 """
@@ -31,10 +32,11 @@ from typing import Any
 import numpy as np
 
 from rt1_jax.actions import OXE_RT1, RT1, RT1_X, TABLETOP, ActionError, ActionField, ActionSpec
-from rt1_jax.data.lerobot.layout import LeRobotError, feature_names
+from rt1_jax.data.lerobot.layout import OURS, LeRobotError, feature_names
 from rt1_jax.data.lerobot.source import LeRobotSource
 
 SPECS = {spec.name: spec for spec in (RT1, OXE_RT1, RT1_X, TABLETOP)}
+OWN, BY_NAMES = "own", "names"
 STATE = "observation.state"
 TERMINATE = "terminate_episode"
 _KEYS = {"index", "scale", "offset", "low", "high", "unit", "feature"}
@@ -97,18 +99,25 @@ def end_of_episode(steps: int, size: int) -> np.ndarray:
 
 
 def load_mapping(given: str | os.PathLike[str] | None, source: LeRobotSource) -> ActionMapping:
-    """The mapping of a file (`.json`, `.py`), or the one that the data ask for.
+    """The mapping of a file (`.json`, `.py`) or a name, or the one that the data ask for.
 
     Raises:
       LeRobotError: it cannot be read or does not fit; the data's names are in the message.
     """
-    if given is None or not str(given):
-        if source.ours is not None:
+    if given is None or str(given) in ("", OWN, BY_NAMES):
+        if source.ours is not None and given != BY_NAMES:
             return _own_mapping(source)
+        if given == OWN:
+            raise LeRobotError(
+                f"--actions={OWN}: {source.root} was not exported by this package (it has no "
+                f"{OURS}); {_names_in(source)}"
+            )
         return _named_mapping(source)
     path = pathlib.Path(given)
     if path.suffix not in (".json", ".py") or not path.is_file():
-        raise LeRobotError(f"--actions={given}: expected an existing .json or .py file")
+        raise LeRobotError(
+            f"--actions={given}: expected an existing .json or .py file, {OWN!r} or {BY_NAMES!r}"
+        )
     if path.suffix == ".py":
         return _python_mapping(path, source)
     try:
@@ -211,7 +220,7 @@ class _Entries:
         if known is None and (low is None or high is None):
             raise LeRobotError(f"{where} is none of the spec's: it needs 'low' and 'high'")
         try:
-            bounds = {
+            bounds: dict[str, Any] = {
                 key: tuple(np.broadcast_to(np.float64(value), size).tolist())
                 for key, value in (("low", low), ("high", high))
                 if value is not None
@@ -235,19 +244,19 @@ def _own_mapping(source: LeRobotSource) -> ActionMapping:
     try:
         spec = ActionSpec.from_json(source.ours["action_spec"])
     except (KeyError, ActionError) as error:
-        raise LeRobotError(f"{source.root / 'meta/rt1_jax.json'} cannot be read ({error})") from error
+        raise LeRobotError(f"{source.root / OURS} cannot be read ({error})") from error
     stops = np.cumsum([field.size for field in spec.fields]).tolist()
     if _size(source, "action") != stops[-1]:
         raise LeRobotError(
             f"{source.root}: 'action' has {_size(source, 'action')} entries, the spec in "
-            f"meta/rt1_jax.json {stops[-1]}: map them with --actions; {_names_in(source)}"
+            f"{OURS} {stops[-1]}: map them with --actions; {_names_in(source)}"
         )
 
     def convert(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         parts = np.split(vectors["action"], stops[:-1], axis=-1)
         return dict(zip(spec.field_names, parts, strict=True))
 
-    return ActionMapping(spec, ("action",), "meta/rt1_jax.json", "own", (), convert)
+    return ActionMapping(spec, ("action",), OURS, OWN, (), convert)
 
 
 def _named_mapping(source: LeRobotSource) -> ActionMapping:

@@ -15,8 +15,9 @@ from rt1_jax.data.lerobot import layout
 from rt1_jax.data.lerobot.layout import LeRobotError
 
 _CONVERT = (
-    "convert it first, where LeRobot is installed: "
-    "python -m lerobot.datasets.v30.convert_dataset_v21_to_v30 --repo-id=USER/NAME"
+    "convert it first, where LeRobot is installed: python -m "
+    "lerobot.datasets.v30.convert_dataset_v21_to_v30 (lerobot.scripts.convert_dataset_v21_to_v30 in "
+    "later releases) --repo-id=USER/NAME"
 )
 
 
@@ -162,7 +163,10 @@ class LeRobotSource:
                 "file again"
             )
         return Rows(
-            {key: _column(path, table, key)[places].astype(np.float32) for key in vectors},
+            {
+                key: _column(path, table, key)[places].astype(np.float32).reshape(len(places), -1)
+                for key in vectors
+            },
             _column(path, table, "timestamp")[places].astype(np.float64),
             _column(path, table, "task_index")[places].astype(np.int64),
             None if image is None else self._images(path, image, places),

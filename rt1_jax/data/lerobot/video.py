@@ -127,10 +127,11 @@ class VideoWriter:
         # Every other frame is a keyframe, as in LeRobot's own videos: random access stays cheap.
         options = {"g": "2", "crf": str(_QUALITY[codec])}
         options |= {"preset": "8"} if codec == "libsvtav1" else {}
-        self._stream: Any = self._container.add_stream(codec, rate=self._rate, options=options)
-        self._stream.height, self._stream.width = size
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = 1 / self._rate
+        stream: Any = self._container.add_stream(codec, rate=self._rate, options=options)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / self._rate
+        self._stream = stream
 
     @property
     def seconds(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from rt1_jax.data.lerobot.layout import next_file
 from rt1_jax.data.lerobot.video import VideoWriter, describe_video
 
 _MB = 1 << 20
+_EPISODES_PER_FILE = 10_000
+"""Rows of `meta/episodes`: some 5 kB each with its statistics, so 50 MB."""
 
 
 class LeRobotWriter:
@@ -80,7 +82,7 @@ class LeRobotWriter:
         actions: np.ndarray,
         task: str,
         *,
-        images: Sequence[np.ndarray],
+        images: Iterable[np.ndarray],
         encoded: Sequence[bytes] | None,
     ) -> None:
         """Appends an episode.
@@ -88,12 +90,12 @@ class LeRobotWriter:
         Args:
           actions: float32 [t, n].
           task: what the robot was told.
-          images: t pictures, uint8 [h, w, 3]; where they are kept encoded, those of
-            `counted_frames` are enough.
+          images: t pictures, uint8 [h, w, 3], in turn; where they are kept encoded, only those of
+            `counted_frames`.
           encoded: t JPEG or PNG files, to be kept in the table; None for a video.
         """
         steps, number = len(actions), len(self._episodes)
-        columns = {
+        columns: dict[str, np.ndarray] = {
             "timestamp": (np.arange(steps) / self._rate).astype(np.float32),
             "frame_index": np.arange(steps),
             "episode_index": np.full(steps, number),
@@ -112,9 +114,7 @@ class LeRobotWriter:
         }
         histogram = PictureHistogram()
         if encoded is None:
-            episode |= self._write_video(images)
-            for step in counted_frames(steps):
-                histogram.add(images[step])
+            episode |= self._write_video(images, steps, histogram)
         else:
             for image in images:
                 histogram.add(image)
@@ -208,10 +208,12 @@ class LeRobotWriter:
         # A row group an episode: any one can be read alone.
         self._table.write_table(table)
 
-    def _write_video(self, images: Sequence[np.ndarray]) -> dict[str, Any]:
+    def _write_video(
+        self, images: Iterable[np.ndarray], steps: int, histogram: PictureHistogram
+    ) -> dict[str, Any]:
         key = f"videos/{self._camera}"
         if self._video is not None and self._is_full(
-            self._video.bytes, self._video.frames, len(images), self._file_mb[1]
+            self._video.bytes, self._video.frames, steps, self._file_mb[1]
         ):
             self._video.close()
             self._video = None
@@ -221,9 +223,11 @@ class LeRobotWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             assert self._codec is not None
             self._video = VideoWriter(path, self._size, self._rate, self._codec)
-        start = self._video.seconds
-        for image in images:
+        start, counted = self._video.seconds, counted_frames(steps)
+        for step, image in enumerate(images):
             self._video.add(image)
+            if step in counted:
+                histogram.add(image)
         return {
             f"{key}/chunk_index": self._video_place[0],
             f"{key}/file_index": self._video_place[1],
@@ -239,15 +243,16 @@ class LeRobotWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Some 5 kB an episode with its statistics: a million of them fit what one file may hold.
         place = (0, 0)
-        rows = [
-            {**e, "meta/episodes/chunk_index": place[0], "meta/episodes/file_index": place[1]}
-            for e in self._episodes
-        ]
-        path = self.root / _place(layout.EPISODES, place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows), path, compression="snappy")
+        for start in range(0, len(self._episodes), _EPISODES_PER_FILE):
+            rows = [
+                {**e, "meta/episodes/chunk_index": place[0], "meta/episodes/file_index": place[1]}
+                for e in self._episodes[start : start + _EPISODES_PER_FILE]
+            ]
+            path = self.root / _place(layout.EPISODES, place)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.Table.from_pylist(rows), path, compression="snappy")
+            place = next_file(*place)
 
     def _write_tasks(self) -> None:
         import pyarrow as pa

@@ -164,6 +164,12 @@ def test_python_files_that_do_not_fit(source, tmp_path, text, message):
         load_mapping(path, source)(VECTORS)
 
 
+def test_a_dataset_that_is_not_ours(source):
+    assert load_mapping("names", source).spec == RT1
+    with pytest.raises(LeRobotError, match="not exported by this package"):
+        load_mapping("own", source)
+
+
 def test_files_that_are_no_mapping(source, tmp_path):
     with pytest.raises(LeRobotError, match=r"existing .json or .py file"):
         load_mapping("nothing", source)

@@ -85,6 +85,21 @@ def test_pictures_in_the_tables_are_kept_as_they_are(tmp_path):
     assert store.read_encoded(1).frames[2] == made.png(made.frame(made.first_index(1) + 2))
 
 
+def test_a_vector_of_one_entry(tmp_path):
+    # Such a feature is a column of numbers, not of lists.
+    source = made.write(tmp_path / "lerobot")
+    made.edit_info(source, lambda info: info["features"]["action"].update(shape=[1], names=["x"]))
+    for file in (0, 1):
+        path = source / f"data/chunk-000/file-{file:03d}.parquet"
+        rows = [{**r, "action": r["action"][0]} for r in pq.read_table(path).to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    mapping = tmp_path / "actions.json"
+    mapping.write_text(json.dumps({"gripper_closedness_action": "x"}))
+    store, _ = take(source, tmp_path / "data", actions=str(mapping))
+    found = store.read(1).actions["gripper_closedness_action"]
+    np.testing.assert_array_equal(found[:, 0], made.actions(1)[:, 0])
+
+
 def test_pictures_of_another_size_are_resized(tmp_path):
     source = made.write(tmp_path / "lerobot", video=False)
     store, _ = take(source, tmp_path / "data", image_size=(16, 24))
