@@ -67,7 +67,7 @@ class FrameFormat:
     def keep_or_encode(self, data: bytes) -> bytes:
         """An encoded picture as it is, if it fits; else decoded, resized and encoded."""
         try:
-            if image_header(data) == (self.image_format, *self.size):
+            if image_header(data) == (self.image_format, *self.size) and _ends_well(data):
                 return data
         except EpisodeError:
             pass  # of another kind, which Pillow may know
@@ -127,7 +127,9 @@ def read_episode(
             pictures = [frames.keep_or_encode(data) for data in rows.images]
     except FrameMissingError as error:
         return None, [*odd, Odd(number, NO_FRAME, str(error))]
-    except (OSError, Image.DecompressionBombError) as error:  # Pillow's UnidentifiedImageError too
+    except LeRobotError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's
         return None, [*odd, Odd(number, BAD_PICTURE, str(error))]
     metadata = _own_metadata(source, number) or {"episode_index": number}
     return EncodedEpisode(pictures, actions, instruction, metadata), odd
@@ -152,8 +154,12 @@ def first_picture(source: LeRobotSource, camera: str) -> tuple[str | None, tuple
         kind, height, width = image_header(images[0])
         return kind, (height, width)
     except EpisodeError:
+        pass
+    try:
         with Image.open(io.BytesIO(images[0])) as picture:
             return "other", (picture.height, picture.width)
+    except OSError as error:
+        raise LeRobotError(f"the first picture of {camera!r} cannot be read ({error})") from error
 
 
 def summarise(odd: Iterable[dict[str, Any]], most_named: int = 20) -> dict[str, dict[str, Any]]:
@@ -167,6 +173,11 @@ def summarise(odd: Iterable[dict[str, Any]], most_named: int = 20) -> dict[str, 
         if len(entry["episodes"]) < most_named:
             entry["episodes"].append(each["episode"])
     return found
+
+
+def _ends_well(data: bytes) -> bool:
+    """Whether a JPEG or PNG has its last bytes; what is cut short is found by decoding it."""
+    return data.rstrip(b"\0").endswith((b"\xff\xd9", b"IEND\xaeB`\x82"))
 
 
 def _own_metadata(source: LeRobotSource, number: int) -> dict[str, Any]:

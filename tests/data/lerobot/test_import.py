@@ -182,11 +182,12 @@ class TestOddEpisodes:
         made.write_video(path, list(range(11, 18)), {"g": "2"}, "libx264")  # of 8 frames
         self.odd(source, tmp_path / "data", "video frame missing", [3])
 
-    def test_a_truncated_picture(self, tmp_path):
+    @pytest.mark.parametrize("keep", [5, 60])
+    def test_a_truncated_picture(self, tmp_path, keep):
         source = made.write(tmp_path / "lerobot", video=False)
 
         def cut(rows):
-            rows[1][made.CAMERA]["bytes"] = b"\x89PNG broken"
+            rows[1][made.CAMERA]["bytes"] = rows[1][made.CAMERA]["bytes"][:keep]
 
         made.edit_rows(source, 0, cut)
         self.odd(source, tmp_path / "data", "picture that cannot be decoded", [0])
