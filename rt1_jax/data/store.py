@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from rt1_jax.actions import ActionSpec
+from rt1_jax.data.encoded import EncodedEpisode
 from rt1_jax.data.episode import Episode, decode_image, decode_step
 from rt1_jax.data.shards import VERSION, DatasetError, open_shard, read_shard_index
 from rt1_jax.data.statistics import ActionMoments
@@ -215,6 +216,16 @@ class StepStore:
         actions = {name: value[start:stop] for name, value in kept.actions.items()}
         return Episode(kept.images[start:stop], actions, kept.instruction)
 
+    def read_encoded(self, episode: int) -> EncodedEpisode:
+        """Reads a whole episode with its frames as the files that they are stored as.
+
+        Raises:
+          DatasetError: a record that cannot be read.
+        """
+        found = self._records(episode, 0, int(self.lengths[episode]))
+        text = self.instructions[int(self.instruction_ids[episode])]
+        return EncodedEpisode([step["image"] for step in found], self._actions(found), text)
+
     def select(self, episodes: slice | np.ndarray) -> StepStore:
         """A part of the dataset's episodes, sharing nothing but the files with this one.
 
@@ -264,23 +275,34 @@ class StepStore:
         self.embeddings = np.load(self.directory / _EMBEDDINGS, mmap_mode="r")
 
     def _decode(self, episode: int, start: int, stop: int) -> Episode:
-        shard, first = int(self._shard[episode]), int(self._start[episode])
-        reader = self._reader(shard)
+        found = self._records(episode, start, stop)
         try:
-            records = reader.read(first + start, first + stop)
-            found = [decode_step(record) for record in records]
             images = np.stack([decode_image(step["image"]) for step in found])
+        except (OSError, ValueError) as error:
+            raise self._unreadable(episode, start, stop, error) from error
+        text = self.instructions[int(self.instruction_ids[episode])]
+        return Episode(images, self._actions(found), text)
+
+    def _records(self, episode: int, start: int, stop: int) -> list[dict[str, Any]]:
+        first = int(self._start[episode])
+        reader = self._reader(int(self._shard[episode]))
+        try:
+            return [decode_step(record) for record in reader.read(first + start, first + stop)]
         except (OSError, ValueError, IndexError, RuntimeError) as error:
-            name = self.description["shards"][shard]
-            raise DatasetError(
-                f"{self.directory / name}: steps {start}..{stop} of episode {episode} cannot be "
-                f"read ({error}); the file is damaged: make or copy it again"
-            ) from error
-        actions = {
-            field.name: np.stack([step["action"][field.name] for step in found])
+            raise self._unreadable(episode, start, stop, error) from error
+
+    def _actions(self, steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+        return {
+            field.name: np.stack([step["action"][field.name] for step in steps])
             for field in self.action_spec.fields
         }
-        return Episode(images, actions, self.instructions[int(self.instruction_ids[episode])])
+
+    def _unreadable(self, episode: int, start: int, stop: int, error: Exception) -> DatasetError:
+        name = self.description["shards"][int(self._shard[episode])]
+        return DatasetError(
+            f"{self.directory / name}: steps {start}..{stop} of episode {episode} cannot be "
+            f"read ({error}); the file is damaged: make or copy it again"
+        )
 
     def _reader(self, shard: int) -> Any:
         reader = self._readers.get(shard)
