@@ -28,6 +28,12 @@ def get_config() -> ConfigDict:
     config.data.embedding_components = 0  # the encoder's own embedding
     config.data.travel_repeats = 1  # every window once an epoch
     config.data.max_shift = (20, 50)  # pixels (y, x) of 256 x 320, as the original
+    config.data.augment_per_frame = False  # one shift and one jitter for a window
+    config.data.jitter = ConfigDict()  # of colours, off: rt1_jax.data.augmentation
+    config.data.jitter.brightness = 0.0  # added, of 1
+    config.data.jitter.contrast = (1.0, 1.0)  # factor, from and to
+    config.data.jitter.saturation = (1.0, 1.0)  # likewise
+    config.data.jitter.hue = 0.0  # turns
 
     config.batch_size = 1024  # windows
     config.smoothing = 0.0  # bins

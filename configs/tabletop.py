@@ -34,6 +34,12 @@ def get_config() -> ConfigDict:
     config.data.embedding_components = 24  # model().embedding_size
     config.data.travel_repeats = 3  # a third of the windows becomes three fifths
     config.data.max_shift = (3, 3)  # pixels (y, x) of 64
+    config.data.augment_per_frame = False  # one shift and one jitter for a window
+    config.data.jitter = ConfigDict()  # of colours, off: rt1_jax.data.augmentation
+    config.data.jitter.brightness = 0.0  # added, of 1
+    config.data.jitter.contrast = (1.0, 1.0)  # factor, from and to
+    config.data.jitter.saturation = (1.0, 1.0)  # likewise
+    config.data.jitter.hue = 0.0  # turns
 
     config.batch_size = 32  # windows
     config.smoothing = 2.0  # bins

@@ -11,6 +11,7 @@ import numpy as np
 import tqdm
 
 from rt1_jax.checkpoints import native
+from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.data.loader import WindowSource, make_loader
 from rt1_jax.data.store import StepStore
 from rt1_jax.data.subset import choose_episodes, split_validation
@@ -118,7 +119,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
             optimizer,
             statistics=statistics,
             average_decay=config.optimizer.average_decay,
-            max_shift=tuple(config.data.max_shift),
+            augmentation=Augmentation.from_config(config.data),
             smoothing=config.smoothing,
         ),
         donate_argnums=0,

@@ -146,6 +146,13 @@ def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
                 "embedding_components": 1,
                 "travel_repeats": 2,
                 "max_shift": (1, 1),
+                "augment_per_frame": False,
+                "jitter": {
+                    "brightness": 0.0,
+                    "contrast": (1.0, 1.0),
+                    "saturation": (1.0, 1.0),
+                    "hue": 0.0,
+                },
             },
             "batch_size": 4,
             "smoothing": 0.0,
