@@ -19,10 +19,11 @@ ROOMS = {
     "action_values": {"actions"},
     "binning": set(),
     "files": set(),
+    "figures": {"files"},
     "preprocessing": set(),
     "models": {"actions", "preprocessing"},
     "language": {"files"},
-    "data": {"actions", "files", "language", "envs", "preprocessing"},
+    "data": {"actions", "files", "figures", "language", "envs", "preprocessing"},
     "envs": {"actions", "files"},
     "training": {
         "models",
@@ -52,6 +53,7 @@ ROOMS = {
         "data",
         "actions",
         "files",
+        "figures",
         "language",
     },
     "serving": {"policies", "actions", "files", "language"},
@@ -66,6 +68,7 @@ ROOMS = {
         "actions",
         "action_values",
         "files",
+        "figures",
         "language",
     },
 }
