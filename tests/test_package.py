@@ -52,6 +52,7 @@ ROOMS = {
         "envs",
         "data",
         "actions",
+        "action_values",
         "files",
         "figures",
         "language",

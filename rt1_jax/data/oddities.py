@@ -61,9 +61,9 @@ def _fields(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 )
                 found.append(_oddity("clipped", text, [element]))
     for value, names in still.items():
-        text = f"{_count(len(names), 'number')} of the actions never moves from {value:g}: " + (
-            ", ".join(names)
-        )
+        verb = "moves" if len(names) == 1 else "move"
+        text = f"{_count(len(names), 'number')} of the actions never {verb} from {value:g}: "
+        text += ", ".join(names)
         found.append(_oddity("still", text, names))
     return found
 

@@ -122,14 +122,13 @@ def _elements(
             numbers["clipped"] = float(((values < low[i]) | (values > high[i])).mean())
             missing.add("clipped")
         ends = min(numbers["min"], float(values.min())), max(numbers["max"], float(values.max()))
+        if ends[0] == ends[1]:  # it never moves
+            ends = min(ends[0], field.low[i]), max(ends[1], field.high[i])
         found[name] = {**numbers, "histogram": _histogram(values, *ends)}
     return found
 
 
 def _histogram(values: np.ndarray, low: float, high: float) -> dict[str, list[float]]:
-    if high <= low:  # one number alone
-        margin = max(abs(low), 1.0) / 100
-        low, high = low - margin, high + margin
     counts, edges = np.histogram(values, _BARS, (low, high))
     return {"edges": [float(f"{e:.7g}") for e in edges], "counts": counts.tolist()}
 

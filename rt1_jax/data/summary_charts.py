@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from rt1_jax.data.store import StepStore
@@ -36,6 +37,7 @@ def draw_fields(summary: dict[str, Any]) -> Figure:
             for bound in (field["low"][i], field["high"][i]):
                 axes.axvline(bound, color="black", linestyle=":", linewidth=1.4)
         axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for row in grid:

@@ -51,8 +51,10 @@ def field_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
                 value = numbers[column]
                 if value is None:
                     cells.append("–")
+                elif column == "clipped":
+                    cells.append(f"{value:.2%}")
                 else:
-                    cells.append(f"{value:.2%}" if column == "clipped" else f"{value + 0.0:.4g}")  # no -0
+                    cells.append(f"{value + 0.0:.4g}")  # -0 becomes 0
             unit = field["unit"] if len(field["unit"]) < 8 else ""
             rows.append((name, unit, *cells))
     return rows
