@@ -14,10 +14,12 @@ from rt1_jax.evaluation.playback import Playback
 from rt1_jax.figures import COLOURS, house_style, new_figure
 
 _WIDTH, _LEFT, _RIGHT, _BETWEEN = 12.0, 0.62, 0.15, 0.75  # inches
-_PANEL, _GAP, _TOP, _BOTTOM = 0.95, 0.36, 0.95, 0.5
+_PANEL, _GAP, _TOP, _BOTTOM = 0.95, 0.36, 1.1, 0.5
 _FRAMES = 8
 _WHOLE = 0.25
-"""Share of the bounds' distance that lines must cover for the bounds to be in the picture."""
+"""Share of the bounds' distance from which on the bounds are in the picture."""
+_STILL = 4
+"""Bins: what was recorded within so few hardly moves, and is not enlarged."""
 
 
 @house_style()
@@ -56,7 +58,7 @@ def draw(
         if field.kind == "one_hot":
             _draw_mode(axes, played, field)
         else:
-            _draw_number(axes, played, field, i)
+            _draw_number(axes, played, spec, field, i)
         axes.set_title(_heading(played, spec, field, i), loc="left", fontsize=9.5, pad=3)
         axes.set_xlim(ends)
         axes.tick_params(labelsize=8, labelbottom=False)
@@ -64,12 +66,13 @@ def draw(
     for column in range(2):
         top = _TOP + rows * (_PANEL + _GAP) - 0.15
         _draw_strip(place(column, top, strip), images, count, ends, frame_rate)
-    figure.text(_LEFT / _WIDTH, 1 - 0.3 / height, title, fontsize=12, weight="bold")
-    _legend(figure, bool(played.band), 1 - 0.52 / height)
+    figure.text(_LEFT / _WIDTH, 1 - 0.28 / height, title, fontsize=12, weight="bold")
+    figure.text(_LEFT / _WIDTH, 1 - 0.48 / height, _explain(played), fontsize=9)
+    _legend(figure, bool(played.band), 1 - 0.58 / height)
     return figure
 
 
-def _draw_number(axes: Any, played: Playback, field: ActionField, i: int) -> None:
+def _draw_number(axes: Any, played: Playback, spec: ActionSpec, field: ActionField, i: int) -> None:
     steps = np.arange(len(played))
     recorded, predicted = played.recorded[field.name][:, i], played.predicted[field.name][:, i]
     drawn = [recorded, predicted]
@@ -88,14 +91,16 @@ def _draw_number(axes: Any, played: Playback, field: ActionField, i: int) -> Non
     bounds = np.asarray([field.low[i], field.high[i]])
     for bound in bounds:
         axes.axhline(bound, color="0.35", linestyle=":", linewidth=1.2)
-    axes.set_ylim(_limits(np.concatenate(drawn), bounds))
+    bin_width = (bounds[1] - bounds[0]) / (spec.bins - 1)
+    still = np.ptp(recorded) < _STILL * bin_width
+    axes.set_ylim(_limits(np.concatenate(drawn), bounds, still))
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def _limits(values: np.ndarray, bounds: np.ndarray) -> tuple[float, float]:
-    """All that is drawn; with the bounds, unless that would make the lines flat."""
+def _limits(values: np.ndarray, bounds: np.ndarray, still: bool) -> tuple[float, float]:
+    """All that is drawn; with the bounds, unless these would make motion look flat."""
     low, high = float(values.min()), float(values.max())
-    if high - low > _WHOLE * (bounds[1] - bounds[0]) or high - low < 1e-6:
+    if still or high - low > _WHOLE * (bounds[1] - bounds[0]):
         low, high = min(low, bounds[0]), max(high, bounds[1])
     margin = 0.1 * (high - low)
     return low - margin, high + margin
@@ -114,15 +119,22 @@ def _draw_mode(axes: Any, played: Playback, field: ActionField) -> None:
 
 def _heading(played: Playback, spec: ActionSpec, field: ActionField, i: int) -> str:
     token = sum(f.tokens for f in spec.fields[: spec.fields.index(field)]) + i
-    right = f"token right {played.accuracy()[token]:.0%}"
+    right = f"right {played.accuracy()[token]:.0%}"
     name = spec.token_names[token].replace("_", " ")
     if field.kind == "one_hot":
-        return f"{name}: probability of the first entry; {right}"
-    unit = f" {field.unit}" if len(field.unit) < 8 else ""
-    text = f"{name}{f' ({field.unit})' if unit else ''}: error {played.error(field.name)[i]:.3g}"
+        first = "terminating" if field.name.startswith("terminate") else "the first entry"
+        return f"{name}: probability of {first}; {right}"
     if played.recorded_probability is not None:
-        right += f", its probability {played.recorded_probability[:, token].mean():.2f}"
-    return f"{text}{unit}; {right}"
+        right += f", p {played.recorded_probability[:, token].mean():.2f}"
+    unit = f" ({field.unit})" if len(field.unit) < 8 else ""
+    return f"{name}{unit}: error {played.error(field.name)[i]:.2g}; {right}"
+
+
+def _explain(played: Playback) -> str:
+    text = "error: mean absolute error; right: share of steps with the recorded token"
+    if played.recorded_probability is None:
+        return f"{text}; this policy regresses its actions: no band, no probability of tokens"
+    return f"{text}; p: mean probability of the recorded token"
 
 
 def _draw_strip(

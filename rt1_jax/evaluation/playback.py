@@ -7,7 +7,6 @@ robot, from an empty history; what was recorded is not fed back to it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -151,7 +150,8 @@ def _first_of_tokens(spec: ActionSpec, p: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _first_of_outputs(spec: ActionSpec, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    parts: Mapping[str, Any] = split_outputs(outputs, spec)  # a one-hot field's are logits
+    raw: Any = outputs
+    parts = split_outputs(raw, spec)  # a one-hot field's are logits
     return {
         field.name: softmax(np.asarray(parts[field.name], np.float64), axis=-1)[:, 0]
         for field in spec.fields
