@@ -86,7 +86,7 @@ def format_summary(summary: dict[str, Any]) -> str:
     lines += [f"  {count:>7,}  {text}" for text, count in told["most_common"]]
     left = told["distinct"] - len(told["most_common"])
     if left > 0:
-        lines.append(f"  and {left:,} others")
+        lines.append(f"  and {left:,} more")
     lines += ["", "oddities:" if summary["oddities"] else "oddities: none found"]
     for oddity in summary["oddities"]:
         lines.append(f"  {oddity['text']}{_examples(oddity)}")

@@ -149,7 +149,7 @@ def test_the_command(dataset, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "steps an episode  " in told
     assert "world_vector/x" in told
-    assert "and 2 others" in told
+    assert "and 1 more" in told
     assert json.loads((tmp_path / "summary.json").read_text())["episodes"] == 6
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == 2
