@@ -8,6 +8,7 @@ colours between frames are what the policy reads.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,29 +114,34 @@ def augment(key: jax.Array, images: jax.Array, augmentation: Augmentation) -> ja
 
 def augment_samples(keys: jax.Array, images: jax.Array, augmentation: Augmentation) -> jax.Array:
     """As `augment`, with the samples' keys [batch] given."""
+    shape = images.shape
+    if augmentation.per_frame:  # every frame is a window of its own
+        keys = jax.vmap(lambda key: jax.random.split(key, shape[1]))(keys).reshape(-1)
+        images = images.reshape(-1, 1, *shape[2:])
+    seen = None
+    if augmentation.max_shift != (0, 0):
 
-    def frames_alike(key: jax.Array, window: jax.Array) -> jax.Array:  # [time, h, w, 3]
-        # Colours first: what comes in at the edges stays black.
-        if augmentation.jitters:
-            window = jitter_colours(jax.random.fold_in(key, _JITTER_STREAM), window, augmentation)
-        if augmentation.max_shift != (0, 0):
-            window = random_shift_crop(key, window, augmentation.max_shift)
-        return window
+        def shift(key: jax.Array, window: jax.Array) -> jax.Array:
+            return random_shift_crop(key, window, augmentation.max_shift)
 
-    def sample(key: jax.Array, window: jax.Array) -> jax.Array:
-        if not augmentation.per_frame:
-            return frames_alike(key, window)
-        frame_keys = jax.random.split(key, window.shape[0])
-        return jax.vmap(frames_alike)(frame_keys, window[:, None])[:, 0]
-
-    return jax.vmap(sample)(keys, images)
+        # What comes in at the edges stays black. (Colours first and then the crop would do without
+        # the mask, but XLA fuses the two on CPU and takes ten times as long.)
+        seen = jax.vmap(shift)(keys, jnp.ones((*images.shape[:1], 1, *shape[2:4], 1), bool))
+        images = jax.vmap(shift)(keys, images)
+    if augmentation.jitters:
+        streams = jax.vmap(lambda key: jax.random.fold_in(key, _JITTER_STREAM))(keys)
+        jitter = functools.partial(jitter_colours, augmentation=augmentation)
+        images = jax.vmap(jitter)(streams, images, seen=seen)
+    return images.reshape(shape)
 
 
-def jitter_colours(key: jax.Array, window: jax.Array, augmentation: Augmentation) -> jax.Array:
+def jitter_colours(
+    key: jax.Array, window: jax.Array, augmentation: Augmentation, seen: jax.Array | None = None
+) -> jax.Array:
     """Changes the colours of all frames of a window by one random map.
 
-    With g = (red + green + blue) / 3 of a pixel, m the mean of all numbers of the window, and b, c,
-    s, h drawn uniformly from the augmentation's ranges, the new colour is
+    With g = (red + green + blue) / 3 of a pixel, m the mean of all numbers of the window that are
+    seen, and b, c, s, h drawn uniformly from the augmentation's ranges, the new colour is
 
         c (g + s R(h) (colour - g) - m) + m + 255 b
 
@@ -146,6 +152,7 @@ def jitter_colours(key: jax.Array, window: jax.Array, augmentation: Augmentation
       key: of this window.
       window: uint8 [time, h, w, 3].
       augmentation: the ranges.
+      seen: bool [1, h, w, 1], false where a crop has let zeros in: these stay. All by default.
 
     Returns:
       uint8 [time, h, w, 3].
@@ -164,10 +171,12 @@ def jitter_colours(key: jax.Array, window: jax.Array, augmentation: Augmentation
     matrix = c * (grey + s * (_turn(h) - grey))  # [3, 3]; a turn leaves grey as it is
     x = window.astype(jnp.float32)
     # The matrix leaves grey grey, times c: the mean's part is an offset.
-    offset = (1 - c) * x.mean() + 255 * b
+    mean = x.mean() if seen is None else x.sum() / (3 * len(window) * seen.sum())
+    offset = (1 - c) * mean + 255 * b
     # Written out, since products of matrices are rounded to fewer bits on accelerators.
     mixed = sum(x[..., i, None] * matrix[:, i] for i in range(3)) + offset
-    return jnp.clip(jnp.round(mixed), 0, 255).astype(jnp.uint8)
+    colours = jnp.clip(jnp.round(mixed), 0, 255).astype(jnp.uint8)
+    return colours if seen is None else jnp.where(seen, colours, 0)
 
 
 def _turn(turns: jax.Array) -> jax.Array:

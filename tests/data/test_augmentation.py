@@ -164,6 +164,13 @@ def test_what_comes_in_at_the_edges_is_black():
     assert all(len(seen - {0}) == 1 for seen in values)
 
 
+def test_the_mean_is_of_what_is_seen():
+    window = np.array([50, 150, 0, 0], np.uint8).reshape(1, 2, 2, 1).repeat(3, -1)
+    seen = np.array([1, 1, 0, 0], bool).reshape(1, 2, 2, 1)
+    found = jitter_colours(jax.random.key(0), window, Augmentation(contrast=(0.5, 0.5)), seen)
+    assert np.asarray(found)[..., 0].ravel().tolist() == [75, 125, 0, 0]
+
+
 # ---- What holds of any pictures.
 
 
