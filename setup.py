@@ -21,6 +21,7 @@ setup(
             "py.typed",
             "pretrained/**/*",
             "analysis/templates/*",
+            "data/templates/*",
             "evaluation/templates/*",
             "envs/assets/**/*",
         ],

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.data.store import StepStore
 from rt1_jax.language.standardize import EmbeddingStatistics
 from rt1_jax.models import registry
@@ -143,7 +144,7 @@ def train(
             optimizer,
             statistics=None,
             average_decay=0.99,
-            max_shift=tuple(config.data.max_shift),
+            augmentation=Augmentation.from_config(config.data),
             smoothing=config.smoothing,
         ),
         donate_argnums=0,

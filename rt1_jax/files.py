@@ -9,13 +9,16 @@ from typing import IO, Any
 
 
 def write_atomically(
-    path: str | os.PathLike[str], content: str | bytes | Callable[[IO[bytes]], Any]
+    path: str | os.PathLike[str],
+    content: str | bytes | Callable[[IO[bytes]], Any],
+    durable: bool = True,
 ) -> None:
     """Writes a file under a temporary name in its directory, then renames it.
 
     Args:
       path: the final name; its directory is made if it is missing.
       content: text, bytes, or a function that writes to the open binary file.
+      durable: whether to wait until it is on the disk, for what must survive a loss of power.
     """
     final = pathlib.Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -26,8 +29,9 @@ def write_atomically(
                 content(file)
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)

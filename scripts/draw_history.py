@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from rt1_jax.analysis import figures
+from rt1_jax import figures
 from rt1_jax.policies.steps import PolicyState, place_frame
 
 FRAMES, STEPS = 6, 9

@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rt1_jax.analysis import figures
+from rt1_jax import figures
 from rt1_jax.analysis.experiment import (
     Rate,
     complete_runs,

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rt1_jax.analysis import figures
+from rt1_jax import figures
 from rt1_jax.analysis.experiment import (
     ExperimentError,
     Rate,

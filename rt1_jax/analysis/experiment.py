@@ -15,7 +15,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from rt1_jax.analysis import figures
+from rt1_jax import figures
 from rt1_jax.analysis.sweep import Finished, Missing, Run, run_sweep
 from rt1_jax.analysis.variants import vary
 from rt1_jax.evaluation.metrics import wilson_interval

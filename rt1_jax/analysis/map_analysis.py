@@ -13,12 +13,12 @@ import tqdm
 
 from rt1_jax.analysis import map_charts, map_pictures
 from rt1_jax.analysis.attention import Looker, Looks
-from rt1_jax.analysis.figures import save_figure
 from rt1_jax.analysis.map_measures import grid_of
 from rt1_jax.analysis.map_numbers import DEFINITIONS, measure, summarize
 from rt1_jax.analysis.map_text import result_tables, summary_lines
 from rt1_jax.analysis.report import write_analysis
 from rt1_jax.analysis.scenes import OWN, Scene, SceneError
+from rt1_jax.figures import save_figure
 from rt1_jax.files import write_atomically
 
 

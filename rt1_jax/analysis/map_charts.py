@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rt1_jax.analysis.figures import COLOURS, Series, bar_groups, house_style, new_figure
 from rt1_jax.analysis.intervals import MeanInterval
 from rt1_jax.analysis.map_numbers import NEXT_FRAME
 from rt1_jax.analysis.scenes import KINDS
+from rt1_jax.figures import COLOURS, Series, bar_groups, house_style, new_figure
 
 Numbers = Mapping[str, MeanInterval]
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from rt1_jax.analysis import map_measures as measures
 from rt1_jax.analysis.attention import Looks
-from rt1_jax.analysis.figures import house_style, new_figure
 from rt1_jax.analysis.map_numbers import frame_attention
 from rt1_jax.analysis.scenes import Scene
+from rt1_jax.figures import house_style, new_figure
 
 # Bright throughout, so that weight never darkens the frame beneath.
 _HEAT = matplotlib.colors.ListedColormap(matplotlib.colormaps["inferno"](np.linspace(0.42, 1, 256)))

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from markupsafe import Markup
 
 from rt1_jax.evaluation.results import describe_machine
+from rt1_jax.figures import svg_element
 from rt1_jax.files import write_atomically
 
 FORMAT = "rt1_jax.analysis"
@@ -84,21 +84,13 @@ def write_analysis(
     environment.filters["cell"] = _cell
     page = environment.get_template("analysis.html").render(
         content=content,
-        figures=[(_inline_svg(root / f"{stem}.svg"), caption) for stem, caption in figures],
+        figures=[(Markup(svg_element(root / f"{stem}.svg")), caption) for stem, caption in figures],
         tables=tables,
     )
     write_atomically(root / "report.html", page)
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(root / "results.json", text + "\n")
     return content
-
-
-def _inline_svg(path: pathlib.Path) -> Markup:
-    """The `<svg>` element of a file, without what may only stand at the head of a document."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no figure {path}: save it with save_figure before the report")
-    text = path.read_text()
-    return Markup(re.sub(r"\s*(xmlns(:xlink)?)=\"[^\"]*\"", "", text[text.index("<svg") :]))
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rt1_jax.analysis import figures
+from rt1_jax import figures
 from rt1_jax.analysis.experiment import (
     Rate,
     complete_runs,

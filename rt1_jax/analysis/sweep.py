@@ -31,7 +31,7 @@ import tqdm
 from ml_collections import ConfigDict
 
 from rt1_jax.files import write_atomically
-from rt1_jax.training.options import without_defaults
+from rt1_jax.training.config_keys import without_newer
 
 # What does not change a run's result.
 _FREE_KEYS = ("log_every", "checkpoint_every", "keep_checkpoints", "loader")
@@ -57,8 +57,9 @@ class Run:
     @property
     def name(self) -> str:
         """The directory's name: what it is called, its seed, and a hash of its config."""
-        kept = {k: v for k, v in self.config.to_dict().items() if k not in _FREE_KEYS}
-        return f"{self.config.name}-s{self.config.seed}-{_digest(without_defaults(kept))}"
+        config = without_newer(self.config.to_dict())
+        kept = {k: v for k, v in config.items() if k not in _FREE_KEYS}
+        return f"{self.config.name}-s{self.config.seed}-{_digest(kept)}"
 
     @property
     def evaluation(self) -> str:

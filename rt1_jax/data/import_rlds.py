@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from rt1_jax.data import oxe
+from rt1_jax.data.resize import FITS
 from rt1_jax.data.rlds.importer import ImportReport, import_rlds
 from rt1_jax.data.shards import DatasetError
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the dataset's own units and bounds, or normalised as RT-1-X's mixture was",
     )
     add("--image_size", help="height,width in pixels; the data's own by default")
+    add("--image_fit", choices=FITS, default="stretch", help="pad keeps the ratio of the sides")
     add("--image_format", choices=("jpeg", "png"), help="the data's own by default")
     add("--encoder", help="sentence encoder; the data's stored embeddings by default")
     add("--episodes", type=int, default=0, help="import only the first so many")
@@ -64,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scale=given.actions,
             image_size=_size(given.image_size),
             image_format=given.image_format,
+            image_fit=given.image_fit,
             encoder=encoder,
             episodes=given.episodes,
             processes=given.processes,

@@ -110,7 +110,9 @@ class EpisodeWriter:
             "action_moments": self._moments.to_json(),
             **self.notes,
         }
-        write_atomically(self.path.with_suffix(".json"), json.dumps(index))
+        # Not waited for at each shard, which is slow: one that a loss of power has cut short is found
+        # when the making goes on, or the dataset is opened.
+        write_atomically(self.path.with_suffix(".json"), json.dumps(index), durable=False)
         os.replace(self._temporary, self.path)
 
     def abort(self) -> None:

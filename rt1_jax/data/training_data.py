@@ -82,7 +82,7 @@ def open_training_data(
     """Opens what a run's config names.
 
     Args:
-      data: the config's group, with all options of `rt1_jax.training.options`: `directory`, or
+      data: the config's group, with every key there is (`data_with_newer`): `directory`, or
         `mixture`, a tuple of (directory, weight), or `rlds`, a group of `builder_dir`, `dataset` and
         perhaps `actions`, `split`, `encoder`, `registry`.
       loader: `workers`, `threads`, `cache_bytes`.
@@ -96,7 +96,7 @@ def open_training_data(
       DatasetError: a dataset is not there, or a mixture's do not fit together.
       EncoderMismatchError: a mixture's embeddings are of different encoders.
     """
-    if data["rlds"]:
+    if data["rlds"]["builder_dir"]:
         from rt1_jax.data.rlds.streamed import open_stream
 
         return open_stream(

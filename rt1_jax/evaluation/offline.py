@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -235,13 +235,12 @@ def embeddings_for(policy: Any, store: Any) -> tuple[np.ndarray, str]:
     """
     from rt1_jax.language import EncoderMismatchError, check_same_encoder
 
+    # Only what is told in these episodes: a large dataset has many others.
+    told, row = np.unique(store.instruction_ids, return_inverse=True)
     try:
         check_same_encoder(policy.description.encoder, store.encoder)
-        rows, origin = store.embeddings, "stored"
+        vectors, origin = store.embeddings[told], "stored"
     except EncoderMismatchError:
-        rows, origin = _embed_all(policy, store.instructions), "embedded anew"
-    return np.asarray(rows, np.float32)[store.instruction_ids], origin
-
-
-def _embed_all(policy: Any, instructions: Sequence[str]) -> np.ndarray:
-    return np.concatenate([np.asarray(policy.embed([text])) for text in instructions])
+        vectors = np.concatenate([policy.embed([store.instructions[i]]) for i in told])
+        origin = "embedded anew"
+    return np.asarray(vectors, np.float32)[row], origin

@@ -12,13 +12,14 @@ import tqdm
 
 from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints import native
+from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.data.loader import prefetch
 from rt1_jax.data.training_data import TrainingData, open_training_data
 from rt1_jax.data.windows import WindowSource
 from rt1_jax.models import registry
+from rt1_jax.training.config_keys import data_with_newer
 from rt1_jax.training.metrics import MetricsWriter
 from rt1_jax.training.optimizer import make_optimizer, make_schedule
-from rt1_jax.training.options import with_defaults
 from rt1_jax.training.pretrained import read_backbone, with_backbone
 from rt1_jax.training.state import TrainState
 from rt1_jax.training.step import Batch, given_actions, make_eval_step, make_train_step
@@ -55,7 +56,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     model = registry.build(config.architecture, model_config)
     frames = config.model.frames
     data = open_training_data(
-        with_defaults(config.data.to_dict()),
+        data_with_newer(config.data.to_dict()),
         config.loader.to_dict(),
         frames=frames,
         embedding_size=config.model.embedding_size,
@@ -90,7 +91,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
             optimizer,
             statistics=data.statistics,
             average_decay=config.optimizer.average_decay,
-            max_shift=tuple(config.data.max_shift),
+            augmentation=Augmentation.from_config(config.data),
             smoothing=config.smoothing,
         ),
         donate_argnums=0,
@@ -99,7 +100,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     schedule = make_schedule(config.optimizer)
     key = jax.random.key(config.seed)
     last_step = config.optimizer.steps
-    chunk = with_defaults(config.data.to_dict())["chunk"]
+    chunk = data_with_newer(config.data.to_dict())["chunk"]
     frames_a_batch = config.batch_size * (frames + chunk - 1)
 
     def save(step: int) -> None:

@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 
 from rt1_jax.actions import ActionSpec
-from rt1_jax.data.augmentation import random_shift
+from rt1_jax.data.augmentation import Augmentation, augment
 from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models.windows import decode_windows, gather_windows
 from rt1_jax.training.continuous_loss import continuous_action_loss
@@ -20,6 +20,8 @@ from rt1_jax.training.state import TrainState
 Batch = dict[str, Any]
 Metrics = dict[str, jax.Array]
 
+_NO_AUGMENTATION = Augmentation()
+
 
 def make_train_step(
     model: nn.Module,
@@ -28,7 +30,7 @@ def make_train_step(
     *,
     statistics: EmbeddingStatistics | None,
     average_decay: float,
-    max_shift: tuple[int, int] = (0, 0),
+    augmentation: Augmentation = _NO_AUGMENTATION,
     smoothing: float = 0.0,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Builds `step(state, batch, key) -> (state, metrics)`.
@@ -39,7 +41,7 @@ def make_train_step(
       optimizer: see `make_optimizer`.
       statistics: standardise the embeddings, or None to leave them as they are.
       average_decay: of the averaged weights.
-      max_shift: largest random shift of the frames in pixels (y, x), one for a whole window.
+      augmentation: of the frames.
       smoothing: see `token_cross_entropy`.
 
     The batch is what `make_loader` yields, windows or chunks; `key` is for this step alone.
@@ -48,8 +50,8 @@ def make_train_step(
     apply: Any = model.apply  # Flax types its result as one of many
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
-        shift_key, depth_key, dropout_key = jax.random.split(key, 3)
-        images = random_shift(shift_key, batch["images"], max_shift)
+        augmentation_key, depth_key, dropout_key = jax.random.split(key, 3)
+        images = augment(augmentation_key, batch["images"], augmentation)
 
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
             outputs, updates = apply(

@@ -10,7 +10,7 @@ from typing import Any
 
 from rt1_jax.checkpoints import native
 from rt1_jax.files import write_atomically
-from rt1_jax.training.options import without_defaults
+from rt1_jax.training.config_keys import flatten_with_newer
 
 # What may change between two starts of one run without making it another run.
 _FREE_KEYS = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "loader"})
@@ -29,8 +29,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pa
     root = pathlib.Path(workdir).absolute()
     path = root / "config.json"
     if path.exists():
-        old = _flatten(without_defaults(json.loads(path.read_text())))
-        new = _flatten(without_defaults(config))
+        old, new = flatten_with_newer(json.loads(path.read_text())), flatten_with_newer(config)
         different = sorted(k for k in set(old) | set(new) if old.get(k) != new.get(k))
         different = [k for k in different if k.split(".")[0] not in _FREE_KEYS]
         if different:
@@ -57,13 +56,3 @@ def drop_old_checkpoints(root: pathlib.Path, keep: int) -> None:
         hidden = path.with_name(f".{path.name}.removed")
         os.replace(path, hidden)  # a checkpoint that is being removed must not look whole
         shutil.rmtree(hidden)
-
-
-def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(tree, dict):
-        found: dict[str, Any] = {}
-        for key, value in tree.items():
-            found.update(_flatten(value, f"{prefix}.{key}" if prefix else key))
-        return found
-    # A tuple comes back from JSON as a list.
-    return {prefix: list(tree) if isinstance(tree, tuple) else tree}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rt1_jax.analysis import figures
+from rt1_jax import figures
 from rt1_jax.analysis.report import write_analysis
 
 

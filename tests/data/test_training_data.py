@@ -10,7 +10,7 @@ from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.store import finish_dataset
 from rt1_jax.data.training_data import open_training_data
 from rt1_jax.language import EncoderIdentity, EncoderMismatchError
-from rt1_jax.training.options import with_defaults
+from rt1_jax.training.config_keys import data_with_newer
 
 LOADER = {"workers": 0, "threads": 1, "cache_bytes": 0}
 
@@ -27,7 +27,7 @@ def directories(tmp_path_factory):
 
 def options(directory, **changes):
     data = small.small_config(directory).data.to_dict()
-    return with_defaults({**data, "travel_repeats": 1, "embedding_components": 0, **changes})
+    return data_with_newer({**data, "travel_repeats": 1, "embedding_components": 0, **changes})
 
 
 def opened(data, **changes):

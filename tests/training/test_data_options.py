@@ -66,14 +66,6 @@ def test_chunks(dataset, tmp_path):
         train(config, tmp_path / "run", progress=False)
 
 
-def test_an_option_left_out_is_its_default(dataset, tmp_path):
-    config = small.small_config(dataset)
-    train(config, tmp_path / "run", progress=False)
-    config.data.chunk = 1
-    config.data.mixture = ()
-    train(config, tmp_path / "run", progress=False)  # the same run
-
-
 def test_a_mixture(dataset, tmp_path):
     other = small.make_dataset(tmp_path / "other", lengths=(4, 6, 5))
     config = small.small_config(dataset)
@@ -94,7 +86,7 @@ def test_rlds_files_as_they_are(tmp_path):
     config.data.update(
         validation_episodes=0, embedding_components=0, travel_repeats=1, image_size=(16, 20)
     )
-    config.data.rlds = {"builder_dir": str(builder_dir), "dataset": name}
+    config.data.rlds.update(builder_dir=str(builder_dir), dataset=name)
     summary = train(config, tmp_path / "run", progress=False)
     assert np.isfinite(summary["loss"])
     description = native.read_description(native.find_checkpoint(tmp_path / "run"))

@@ -1,5 +1,6 @@
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,8 +9,10 @@ import small
 
 import rt1_jax
 from rt1_jax.checkpoints import native
+from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
+from rt1_jax.training import loop
 from rt1_jax.training.loop import NonFiniteLossError, train
 from rt1_jax.training.metrics import read_metrics
 from rt1_jax.training.workdir import WorkdirError
@@ -147,3 +150,21 @@ def test_an_embedding_size_that_is_not_what_the_data_give(dataset, tmp_path, com
 def test_metrics_survive_a_line_that_was_cut_off(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + '\n{"step": 2, "lo')
     assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+def test_the_configs_augmentation_reaches_the_step(dataset, tmp_path, monkeypatch):
+    config = small.small_config(dataset)
+    config.data.jitter.hue = 0.1
+    config.data.augment_per_frame = True
+
+    class AskedError(Exception):
+        pass
+
+    def ask(*args, augmentation, **kwargs):
+        raise AskedError(augmentation)
+
+    monkeypatch.setattr(loop, "make_train_step", ask)
+    monkeypatch.setattr(loop, "init_state", lambda *args: SimpleNamespace(step=0, params={}))
+    with pytest.raises(AskedError) as asked:
+        train(config, tmp_path / "run", progress=False)
+    assert asked.value.args == (Augmentation((1, 1), per_frame=True, hue=0.1),)

@@ -39,6 +39,8 @@ class Frames:
     image_size: tuple[int, int]
     resize: bool = False
     """Whether other sizes are resized; else they are damage."""
+    fit: str = "stretch"
+    """How they are resized, see `resize_frame`."""
 
 
 class EpisodeConverter:
@@ -134,4 +136,4 @@ class EpisodeConverter:
             image = decode_image(frame)
         except (OSError, ValueError) as error:
             raise OddEpisodeError("damaged frame", f"step {step}, {error}") from error
-        return encode_image(resize_frame(image, wanted.image_size), wanted.image_format)
+        return encode_image(resize_frame(image, wanted.image_size, wanted.fit), wanted.image_format)

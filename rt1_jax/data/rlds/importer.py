@@ -13,6 +13,7 @@ from rt1_jax.data.encoded import image_header
 from rt1_jax.data.episode import IMAGE_FORMATS, EpisodeError
 from rt1_jax.data.oxe.description import RLDSDataset
 from rt1_jax.data.oxe.schema import check_schema
+from rt1_jax.data.resize import FITS
 from rt1_jax.data.rlds.convert import DAMAGED, ActionScale, Frames
 from rt1_jax.data.rlds.parse import EpisodeParser
 from rt1_jax.data.rlds.shard import ShardJob, embeddings_path, import_shard, read_embeddings
@@ -60,6 +61,7 @@ def import_rlds(
     scale: ActionScale = "physical",
     image_size: tuple[int, int] | None = None,
     image_format: str | None = None,
+    image_fit: str = "stretch",
     encoder: SentenceEncoder | None = None,
     episodes: int = 0,
     processes: int = 1,
@@ -80,6 +82,7 @@ def import_rlds(
       scale: "physical", the dataset's own units and bounds; "rt1_x", normalised as RT-1-X's were.
       image_size: (height, width) to resize to; the first frame's by default.
       image_format: "jpeg" or "png"; the first frame's by default.
+      image_fit: how frames are resized, see `resize_frame`.
       encoder: embeds the instructions; None takes the embeddings that the data hold.
       episodes: import only so many, from the first file on; 0 for all.
       processes: files read at once.
@@ -102,7 +105,10 @@ def import_rlds(
         raise DatasetError(
             f"{dataset.name} holds no sentence embeddings: name an encoder (--encoder)"
         )
+    if image_fit not in FITS:
+        raise DatasetError(f"image fit {image_fit!r}: expected one of {FITS}")
     frames = wanted_frames(dataset, source, image_size, image_format)
+    frames = dataclasses.replace(frames, fit=image_fit)
     made_of = {
         "builder_dir": source.directory,
         "dataset": dataset.name,

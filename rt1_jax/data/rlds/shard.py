@@ -146,4 +146,6 @@ def read_embeddings(shards: Iterable[pathlib.Path]) -> tuple[dict[str, np.ndarra
 def _write_embeddings(path: pathlib.Path, embeddings: dict[str, np.ndarray]) -> None:
     texts = json.dumps(list(embeddings))
     rows = np.stack(list(embeddings.values()))
-    write_atomically(path, lambda file: np.savez(file, instructions=texts, embeddings=rows))
+    write_atomically(
+        path, lambda file: np.savez(file, instructions=texts, embeddings=rows), durable=False
+    )

@@ -38,8 +38,11 @@ def open_stream(
     asked = dict(data["rlds"])
     if unknown := sorted(set(asked) - _KEYS):
         raise DatasetError(f"data.rlds has the unknown key {unknown[0]!r}, known are {sorted(_KEYS)}")
-    if missing := {"builder_dir", "dataset"} - set(asked):
-        raise DatasetError(f"data.rlds lacks {sorted(missing)}")
+    if not asked["dataset"]:
+        raise DatasetError(
+            f"data.rlds.dataset is empty, expected the name of what {asked['builder_dir']} holds, "
+            "e.g. fractal20220817_data"
+        )
     defaults: dict[str, Any] = {
         "episodes": 0,
         "tasks": 1.0,
@@ -55,14 +58,14 @@ def open_stream(
                 f"data.{key} is {data[key]!r}, but data.rlds reads files as they are, where only "
                 f"{value!r} can be had: import them (python -m rt1_jax.data.import_rlds)"
             )
-    if asked.get("registry"):
+    if asked["registry"]:
         oxe.load_user_file(asked["registry"])
     dataset = oxe.get(asked["dataset"])
-    source = RLDSSource.open(asked["builder_dir"], asked.get("split", "train"))
+    source = RLDSSource.open(asked["builder_dir"], asked["split"])
     check_schema(dataset, source.features)
     size = tuple(data["image_size"]) if data["image_size"] else None
     encoder = None
-    if asked.get("encoder"):
+    if asked["encoder"]:
         from rt1_jax.language import load_encoder
 
         encoder = load_encoder(asked["encoder"])
@@ -73,7 +76,7 @@ def open_stream(
         frames=frames,
         seed=seed,
         image=image,
-        scale=asked.get("actions", "physical"),
+        scale=asked["actions"],
         encoder=encoder,
         process_index=process_index,
         process_count=process_count,

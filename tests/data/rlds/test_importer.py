@@ -150,6 +150,16 @@ def test_resizing_and_another_format(fractal, tmp_path):
     }
 
 
+def test_black_bars_keep_the_ratio(fractal, tmp_path):
+    run(fractal, tmp_path / "data", image_size=(256, 400), image_format="png", image_fit="pad")
+    run(fractal, tmp_path / "plain")
+    wide = StepStore.open(tmp_path / "data").read(0).images
+    np.testing.assert_array_equal(wide[:, :, :40], 0)
+    np.testing.assert_array_equal(wide[:, :, 360:], 0)
+    plain = StepStore.open(tmp_path / "plain").read(0).images
+    np.testing.assert_array_equal(wide[:, :, 40:360], plain)
+
+
 def test_only_some_episodes(fractal, tmp_path):
     report = run(fractal, tmp_path / "data", episodes=3)
     assert report.episodes == 3

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -108,6 +109,19 @@ def save_figure(figure: Figure, stem: str | os.PathLike[str]) -> list[pathlib.Pa
             write_atomically(path, write)
             paths.append(path)
     return paths
+
+
+def svg_element(path: str | os.PathLike[str]) -> str:
+    """The `<svg>` element of a file, without what may only stand at the head of a document.
+
+    Raises:
+      FileNotFoundError: the figure has not been saved.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no figure {file}: save it with save_figure before the report")
+    text = file.read_text()
+    return re.sub(r"\s*(xmlns(:xlink)?)=\"[^\"]*\"", "", text[text.index("<svg") :])
 
 
 def error_bars(axes: Any, x: Sequence[float] | np.ndarray, series: Sequence[Series]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rt1_jax.analysis import figures
+from rt1_jax import figures
 from rt1_jax.analysis.intervals import mean_interval
 
 

@@ -1,0 +1,61 @@
+"""Actions of randomly chosen steps, whatever the dataset's size."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rt1_jax.data.episode import EpisodeError, decode_step
+from rt1_jax.data.shards import DatasetError, open_shard
+from rt1_jax.data.store import StepStore
+
+_AT_ONCE = 256
+"""Records read at once: with frames of 100 kB, 25 MB."""
+
+
+def sample_actions(store: StepStore, steps: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """The actions of distinct steps drawn at random, each as likely as any other.
+
+    Memory is that of the sample and of one open shard; no frame is decoded.
+
+    Args:
+      store: a whole dataset, as opened.
+      steps: how many; all where there are no more.
+      seed: of the draw.
+
+    Returns:
+      {field: float32 [n, size]}, in the order of the dataset.
+
+    Raises:
+      DatasetError: a record that cannot be read; the shard is named.
+    """
+    # The store keeps to itself where an episode lies: the index has it.
+    with np.load(store.directory / "episodes.npz") as index:
+        held = np.bincount(index["shard"], weights=index["length"]).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(held)])
+    total = int(starts[-1])
+    if steps >= total:
+        chosen = np.arange(total)
+    else:
+        chosen = np.sort(np.random.default_rng(seed).choice(total, steps, replace=False))
+    found: dict[str, list[np.ndarray]] = {name: [] for name in store.action_spec.field_names}
+    ends = np.searchsorted(chosen, starts)
+    for shard, name in enumerate(store.description["shards"][: len(held)]):
+        rows = chosen[ends[shard] : ends[shard + 1]] - starts[shard]
+        if not len(rows):
+            continue
+        path = store.directory / name
+        reader = open_shard(path)
+        try:
+            for first in range(0, len(rows), _AT_ONCE):
+                for record in reader.read(rows[first : first + _AT_ONCE].tolist()):
+                    action = decode_step(record)["action"]
+                    for field, values in found.items():
+                        values.append(action[field].copy())  # else it would keep the record
+        except (EpisodeError, KeyError, OSError, RuntimeError, ValueError, IndexError) as error:
+            raise DatasetError(
+                f"{path}: a step cannot be read ({error}); the file is damaged: make or copy it "
+                "again"
+            ) from error
+        finally:
+            reader.close()
+    return {name: np.stack(values) for name, values in found.items()}
