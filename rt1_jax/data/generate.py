@@ -57,8 +57,6 @@ def generate(
     claim_directory(root, plan)
     todo = [shard for shard in range(plan.shards) if not _shard_path(root, plan, shard).exists()]
     done = set(range(plan.shards)) - set(todo)
-    for leftover in root.glob("*.partial-*"):
-        leftover.unlink()
     already = sum(plan.shard_episodes(shard) for shard in done)
     _run(plan, root, todo, processes, already, progress)
     paths = [_shard_path(root, plan, shard) for shard in range(plan.shards)]

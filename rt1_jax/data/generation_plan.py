@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rt1_jax.files import write_atomically
+from rt1_jax.data import claim
 
 EPISODES_PER_SHARD = 100
 _PNG_LARGEST = 128  # pixels; larger frames become JPEG
@@ -102,23 +102,4 @@ def make_plan(
 
 def claim_directory(root: pathlib.Path, plan: Plan) -> None:
     """Marks the directory with the plan, or checks that it carries the same one."""
-    marker = root / _PLAN_FILE
-    if marker.exists():
-        try:
-            found = json.loads(marker.read_text())
-        except ValueError:
-            found = {"plan": "unreadable"}
-        wanted = plan.to_json()
-        for key, value in found.items():
-            if wanted.get(key) != value:
-                raise GenerationError(
-                    f"{root} holds data made with {key}={value!r}, asked for "
-                    f"{wanted.get(key)!r}: choose another --output or delete it"
-                )
-        return
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise GenerationError(
-            f"{root} exists and is not an unfinished data set of this command: choose another "
-            "--output or delete it"
-        )
-    write_atomically(marker, json.dumps(plan.to_json(), indent=1))
+    claim.claim_directory(root, plan.to_json(), _PLAN_FILE, GenerationError)

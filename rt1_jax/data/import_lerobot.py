@@ -27,6 +27,7 @@ from rt1_jax.data.lerobot.episodes import LEFT_OUT, read_episode, summarise
 from rt1_jax.data.lerobot.import_plan import ImportPlan, claim_directory, make_plan
 from rt1_jax.data.lerobot.layout import LeRobotError
 from rt1_jax.data.lerobot.source import LeRobotSource
+from rt1_jax.data.shard_jobs import is_finished
 from rt1_jax.data.shards import EpisodeWriter, read_shard_index
 
 MOST_ODD = 0.05
@@ -63,10 +64,8 @@ def import_lerobot(
     source, mapping = plan.open()
     root = pathlib.Path(output)
     claim_directory(root, plan)
-    for leftover in root.glob("*.partial-*"):
-        leftover.unlink()
     paths = [plan.path(root, shard) for shard in range(plan.shards)]
-    todo = [shard for shard, path in enumerate(paths) if not path.exists()]
+    todo = [shard for shard, path in enumerate(paths) if not is_finished(path)]
     _run(_Work(plan, root, max_odd), todo, processes, progress)
     indices = [read_shard_index(path) for path in paths]
     odd = [each for index in indices for each in index["odd"]]

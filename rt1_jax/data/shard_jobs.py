@@ -1,14 +1,8 @@
-"""Making a dataset's shards in parallel, so that an interrupted making can go on.
-
-A dataset directory in the making carries a marker that says what it is made of. Shards appear under
-their names when they are whole, so what is there is done.
-"""
+"""Making a dataset's shards in parallel processes; which are there already need not be made."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
 import pathlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -18,46 +12,6 @@ from typing import Any
 import cloudpickle
 
 from rt1_jax.data.shards import DatasetError, open_shard, read_shard_index
-from rt1_jax.files import write_atomically
-
-
-def claim_directory(
-    root: str | os.PathLike[str], made_of: dict[str, Any], marker: str
-) -> pathlib.Path:
-    """Marks a directory with what its dataset is made of, or checks that it carries the same.
-
-    Args:
-      root: the dataset's directory: new, empty, or marked alike.
-      made_of: JSON-able; everything that the data depend on.
-      marker: the file's name.
-
-    Raises:
-      DatasetError: it holds something else.
-    """
-    root = pathlib.Path(root)
-    path = root / marker
-    wanted = json.loads(json.dumps(made_of))
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError:
-            found = {"content": "unreadable"}
-        for key in sorted({*found, *wanted}):
-            if wanted.get(key) != found.get(key):
-                raise DatasetError(
-                    f"{root} holds data made with {key}={found.get(key)!r}, asked for "
-                    f"{wanted.get(key)!r}: choose another --output or delete it"
-                )
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DatasetError(
-            f"{root} exists and is not an unfinished dataset of this command: choose another "
-            "--output or delete it"
-        )
-    else:
-        write_atomically(path, json.dumps(wanted, indent=1))
-    for leftover in root.glob("*.partial-*"):
-        leftover.unlink()
-    return root
 
 
 def is_finished(shard: pathlib.Path) -> bool:

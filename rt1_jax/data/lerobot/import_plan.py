@@ -8,11 +8,11 @@ import os
 import pathlib
 from typing import Any
 
+from rt1_jax.data import claim
 from rt1_jax.data.lerobot.action_mapping import ActionMapping, load_mapping
 from rt1_jax.data.lerobot.episodes import FrameFormat, first_picture
 from rt1_jax.data.lerobot.layout import LeRobotError
 from rt1_jax.data.lerobot.source import LeRobotSource
-from rt1_jax.files import write_atomically
 
 EPISODES_PER_SHARD = 50
 _MARKER = "import.json"
@@ -121,23 +121,4 @@ def claim_directory(root: pathlib.Path, plan: ImportPlan) -> None:
     Raises:
       LeRobotError: the directory holds something else.
     """
-    marker = root / _MARKER
-    if not marker.exists():
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise LeRobotError(
-                f"{root} exists and is not an unfinished import: choose another --output or "
-                "delete it"
-            )
-        write_atomically(marker, json.dumps(plan.to_json(), indent=1))
-        return
-    try:
-        found = json.loads(marker.read_text())
-    except ValueError:
-        found = {}
-    wanted = plan.to_json()
-    for key in wanted:
-        if found.get(key) != wanted[key]:
-            raise LeRobotError(
-                f"{root} holds an import with {key}={found.get(key)!r}, asked for "
-                f"{wanted[key]!r}: choose another --output or delete it"
-            )
+    claim.claim_directory(root, plan.to_json(), _MARKER, LeRobotError)

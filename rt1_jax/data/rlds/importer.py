@@ -9,6 +9,7 @@ import pathlib
 from typing import Any
 
 from rt1_jax.actions import RT1_X
+from rt1_jax.data.claim import claim_directory
 from rt1_jax.data.encoded import image_header
 from rt1_jax.data.episode import IMAGE_FORMATS, EpisodeError
 from rt1_jax.data.oxe.description import RLDSDataset
@@ -19,7 +20,7 @@ from rt1_jax.data.rlds.parse import EpisodeParser
 from rt1_jax.data.rlds.shard import ShardJob, embeddings_path, import_shard, read_embeddings
 from rt1_jax.data.rlds.source import RLDSSource
 from rt1_jax.data.rlds.tfrecords import read_records
-from rt1_jax.data.shard_jobs import claim_directory, is_finished, run_jobs
+from rt1_jax.data.shard_jobs import is_finished, run_jobs
 from rt1_jax.data.shards import DatasetError, read_shard_index
 from rt1_jax.data.statistics import ActionMoments
 from rt1_jax.data.store import finish_dataset

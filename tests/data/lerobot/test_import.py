@@ -140,7 +140,7 @@ def test_an_interrupted_import_goes_on(source, tmp_path, monkeypatch):
 
 def test_another_import_in_the_same_directory_is_refused(source, tmp_path):
     take(source, tmp_path / "data")
-    with pytest.raises(LeRobotError, match=r"holds an import with image_size=\[32, 48\]"):
+    with pytest.raises(LeRobotError, match=r"holds data made with image_size=\[32, 48\]"):
         take(source, tmp_path / "data", image_size=(8, 8))
     (tmp_path / "other").mkdir()
     (tmp_path / "other/file").touch()
