@@ -43,6 +43,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
 
     Raises:
       DatasetError, CheckpointError, WorkdirError: see there.
+      ValueError: the model has other bins or action tokens than the data's action spec.
       NonFiniteLossError: training diverged.
     """
     root = claim_workdir(workdir, config.to_dict())
@@ -63,6 +64,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         batch_size=config.batch_size,
         seed=config.seed,
     )
+    _check_actions(config.model, data.action_spec)
     # Batches are put on the device while the step before them runs.
     batches = iter(prefetch(data.stream, jax.device_put))
 
@@ -167,6 +169,17 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         "validation_loss": validation_loss,
         "parameters": parameters,
     }
+
+
+def _check_actions(model: Any, spec: ActionSpec) -> None:
+    """Tokens beyond a model's bins would be read as not a number."""
+    for name, given in (("bins", spec.bins), ("action_tokens", spec.action_tokens)):
+        expected = model.get(name, given)
+        if expected != given:
+            raise ValueError(
+                f"model.{name} is {expected}, but the data's action spec ({spec.name}) has {given}: "
+                f"set --config.model.{name}={given}"
+            )
 
 
 def init_state(

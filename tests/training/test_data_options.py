@@ -95,3 +95,11 @@ def test_rlds_files_as_they_are(tmp_path):
     config.data.travel_repeats = 3
     with pytest.raises(ValueError, match=r"data.travel_repeats is 3.*import"):
         train(config, tmp_path / "other", progress=False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("bins", 128), ("action_tokens", 10)])
+def test_a_model_for_other_actions(dataset, tmp_path, name, value):
+    config = small.small_config(dataset)
+    config.model[name] = value
+    with pytest.raises(ValueError, match=rf"model.{name} is {value}, but .*set --config.model"):
+        train(config, tmp_path / "run", progress=False)
