@@ -159,6 +159,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     finally:
         bar.close()
         writer.close()
+        batches.close()  # its threads and worker processes
     seconds = time.perf_counter() - started
     steps = last_step - first_step
     return {
