@@ -178,7 +178,7 @@ def _check_actions(model: Any, spec: ActionSpec) -> None:
         expected = model.get(name, given)
         if expected != given:
             raise ValueError(
-                f"model.{name} is {expected}, but the data's action spec ({spec.name}) has {given}: "
+                f"model.{name} is {expected}, but the data's action spec {spec.name} has {given}: "
                 f"set --config.model.{name}={given}"
             )
 

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from rt1_jax.data.oxe.description import USE_LARGE_5, RLDSDataset
-from rt1_jax.data.oxe.mapping import closedness_of_open, one_hot_terminate, rt1_action
+from rt1_jax.data.oxe.mapping import (
+    ARM_KEYS,
+    arm_action,
+    closedness_of_open,
+    one_hot_terminate,
+    rt1_action,
+)
 from rt1_jax.data.oxe.rescale import changed, to_range, unchanged
 from rt1_jax.data.oxe.sources import NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, catalog, converted
 from rt1_jax.data.oxe.specs import (
@@ -21,7 +27,6 @@ Steps = Mapping[str, np.ndarray]
 
 _INSTRUCTION = "observation/natural_language_instruction"
 _EMBEDDING = "observation/natural_language_embedding"
-_MOTION = ("action/world_vector", "action/rotation_delta", "action/terminate_episode")
 
 # "Measured per dimension ranges" of taco_play's absolute pose, in the notebook.
 _TACO_POSITION = ((0.0, -0.5, 0.0), (0.8, 0.7, 0.6))
@@ -82,22 +87,13 @@ TACO_PLAY = RLDSDataset(
 )
 
 
-def _motion(steps: Steps, gripper: np.ndarray | None) -> dict[str, np.ndarray]:
-    return rt1_action(
-        world_vector=steps["action/world_vector"],
-        rotation_delta=steps["action/rotation_delta"],
-        gripper_closedness_action=gripper,
-        terminate_episode=one_hot_terminate(steps["action/terminate_episode"]),
-    )
-
-
 CABLE_ROUTING = RLDSDataset(
     name="berkeley_cable_routing",
     image="observation/image",
     instruction=_INSTRUCTION,
     embedding=_EMBEDDING,
     embedding_encoder=USE_LARGE_5,
-    action_keys=_MOTION,
+    action_keys=ARM_KEYS,
     frame_rate=10.0,
     action_spec=dataset_spec(
         "berkeley_cable_routing",
@@ -107,7 +103,7 @@ CABLE_ROUTING = RLDSDataset(
         rotation_unit="angular velocity about z, as recorded (unit not published)",
         gripper_unit="none recorded; always 0",
     ),
-    mapping=lambda steps: _motion(steps, None),
+    mapping=lambda steps: arm_action(steps, None),
     rt1_x=unchanged,
     gripper="none recorded; always 0",
     sources=(catalog("berkeley_cable_routing"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER),
@@ -125,7 +121,7 @@ VIOLA = RLDSDataset(
     instruction=_INSTRUCTION,
     embedding=_EMBEDDING,
     embedding_encoder=USE_LARGE_5,
-    action_keys=(*_MOTION, "action/gripper_closedness_action"),
+    action_keys=(*ARM_KEYS, "action/gripper_closedness_action"),
     frame_rate=20.0,
     action_spec=dataset_spec(
         "viola",
@@ -135,7 +131,7 @@ VIOLA = RLDSDataset(
         rotation_unit="normalised command, as recorded (unit not published)",
         gripper_unit="absolute command: -1 open, +1 closed",
     ),
-    mapping=lambda steps: _motion(steps, steps["action/gripper_closedness_action"]),
+    mapping=lambda steps: arm_action(steps, steps["action/gripper_closedness_action"]),
     rt1_x=changed(world_vector=lambda x: x * 1.75, rotation_delta=lambda x: x * 3.0),
     gripper="absolute: +1 closed, -1 open",
     sources=(catalog("viola"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER),
@@ -152,7 +148,7 @@ TOTO = RLDSDataset(
     instruction=_INSTRUCTION,
     embedding=_EMBEDDING,
     embedding_encoder=USE_LARGE_5,
-    action_keys=(*_MOTION, "action/open_gripper"),
+    action_keys=(*ARM_KEYS, "action/open_gripper"),
     frame_rate=30.0,
     action_spec=dataset_spec(
         "toto",
@@ -162,7 +158,7 @@ TOTO = RLDSDataset(
         rotation_unit="as recorded, presumably rad (not published)",
         gripper_unit="absolute command: -1 open, +1 closed",
     ),
-    mapping=lambda steps: _motion(steps, closedness_of_open(steps["action/open_gripper"])),
+    mapping=lambda steps: arm_action(steps, closedness_of_open(steps["action/open_gripper"])),
     # The notebook feeds open_gripper (1 is open) as the closedness: against RT-1's sign.
     rt1_x=changed(
         world_vector=lambda x: x * 2.0,

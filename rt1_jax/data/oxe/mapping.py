@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+ARM_KEYS = ("action/world_vector", "action/rotation_delta", "action/terminate_episode")
 
 
 def rt1_action(
@@ -42,6 +46,18 @@ def rt1_action(
         "base_displacement_vertical_rotation": part(base_displacement_vertical_rotation, 1),
         "base_displacement_vector": part(base_displacement_vector, 2),
     }
+
+
+def arm_action(
+    steps: Mapping[str, np.ndarray], gripper: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The fields of an arm whose dataset names them as RT-1's: `ARM_KEYS`, and a gripper [t]."""
+    return rt1_action(
+        world_vector=steps["action/world_vector"],
+        rotation_delta=steps["action/rotation_delta"],
+        gripper_closedness_action=gripper,
+        terminate_episode=one_hot_terminate(steps["action/terminate_episode"]),
+    )
 
 
 def one_hot_terminate(ends: np.ndarray) -> np.ndarray:

@@ -9,7 +9,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from rt1_jax.data.oxe.description import USE_LARGE_5, RLDSDataset
-from rt1_jax.data.oxe.mapping import closedness_of_open, one_hot_terminate, rt1_action
+from rt1_jax.data.oxe.mapping import (
+    ARM_KEYS,
+    arm_action,
+    closedness_of_open,
+    one_hot_terminate,
+    rt1_action,
+)
 from rt1_jax.data.oxe.rescale import changed, standardized, to_range, unchanged
 from rt1_jax.data.oxe.sources import NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, catalog, converted
 from rt1_jax.data.oxe.specs import (
@@ -23,17 +29,7 @@ Steps = Mapping[str, np.ndarray]
 
 _INSTRUCTION = "observation/natural_language_instruction"
 _EMBEDDING = "observation/natural_language_embedding"
-_MOTION = ("action/world_vector", "action/rotation_delta", "action/terminate_episode")
 _GRIPPER = "action/gripper_closedness_action"
-
-
-def _motion(steps: Steps, gripper: np.ndarray) -> dict[str, np.ndarray]:
-    return rt1_action(
-        world_vector=steps["action/world_vector"],
-        rotation_delta=steps["action/rotation_delta"],
-        gripper_closedness_action=gripper,
-        terminate_episode=one_hot_terminate(steps["action/terminate_episode"]),
-    )
 
 
 BRIDGE = RLDSDataset(
@@ -42,7 +38,7 @@ BRIDGE = RLDSDataset(
     instruction=_INSTRUCTION,
     embedding=_EMBEDDING,
     embedding_encoder=USE_LARGE_5,
-    action_keys=(*_MOTION, "action/open_gripper"),
+    action_keys=(*ARM_KEYS, "action/open_gripper"),
     frame_rate=5.0,
     action_spec=dataset_spec(
         "bridge",
@@ -50,7 +46,7 @@ BRIDGE = RLDSDataset(
         rotation_delta=symmetric(0.25),
         gripper_unit="absolute command: -1 open, +1 closed",
     ),
-    mapping=lambda steps: _motion(steps, closedness_of_open(steps["action/open_gripper"])),
+    mapping=lambda steps: arm_action(steps, closedness_of_open(steps["action/open_gripper"])),
     rt1_x=changed(
         world_vector=lambda x: to_range(x, -0.05, 0.05, -1.75, 1.75, safety_margin=0.01),
         rotation_delta=lambda x: to_range(x, -0.25, 0.25, -1.4, 1.4, safety_margin=0.01),
@@ -124,7 +120,7 @@ ROBOTURK = RLDSDataset(
     instruction=_INSTRUCTION,
     embedding=_EMBEDDING,
     embedding_encoder=USE_LARGE_5,
-    action_keys=(*_MOTION, _GRIPPER),
+    action_keys=(*ARM_KEYS, _GRIPPER),
     frame_rate=10.0,
     action_spec=dataset_spec(
         "roboturk",
@@ -134,7 +130,7 @@ ROBOTURK = RLDSDataset(
         rotation_unit="as recorded (unit not published)",
         gripper_unit="absolute command: positive is closed",
     ),
-    mapping=lambda steps: _motion(steps, steps[_GRIPPER]),
+    mapping=lambda steps: arm_action(steps, steps[_GRIPPER]),
     rt1_x=unchanged,
     gripper="absolute: positive is closed; whether open is -1 or 0 is not published",
     sources=(catalog("roboturk"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER, converted("roboturk")),
@@ -153,7 +149,7 @@ NYU_DOOR_OPENING = RLDSDataset(
     instruction=_INSTRUCTION,
     embedding=_EMBEDDING,
     embedding_encoder=USE_LARGE_5,
-    action_keys=(*_MOTION, _GRIPPER),
+    action_keys=(*ARM_KEYS, _GRIPPER),
     frame_rate=3.0,
     action_spec=dataset_spec(
         "nyu_door_opening_surprising_effectiveness",
@@ -163,7 +159,7 @@ NYU_DOOR_OPENING = RLDSDataset(
         rotation_unit="angular velocity, as recorded (unit not published)",
         gripper_unit="relative: -1 opens, +1 closes, 0 leaves it",
     ),
-    mapping=lambda steps: _motion(steps, steps[_GRIPPER]),
+    mapping=lambda steps: arm_action(steps, steps[_GRIPPER]),
     rt1_x=changed(world_vector=lambda x: x * 20.0, rotation_delta=lambda x: x * 15.0),
     gripper="relative: +1 closes, -1 opens, 0 leaves it",
     sources=(
@@ -186,7 +182,7 @@ AUTOLAB_UR5 = RLDSDataset(
     instruction=_INSTRUCTION,
     embedding=_EMBEDDING,
     embedding_encoder=USE_LARGE_5,
-    action_keys=(*_MOTION, _GRIPPER),
+    action_keys=(*ARM_KEYS, _GRIPPER),
     frame_rate=5.0,
     action_spec=dataset_spec(
         "berkeley_autolab_ur5",
@@ -194,7 +190,7 @@ AUTOLAB_UR5 = RLDSDataset(
         rotation_delta=symmetric(0.07),
         gripper_unit="relative: -1 opens, +1 closes, 0 leaves it",
     ),
-    mapping=lambda steps: _motion(steps, steps[_GRIPPER]),
+    mapping=lambda steps: arm_action(steps, steps[_GRIPPER]),
     rt1_x=changed(world_vector=lambda x: x * 100.0, rotation_delta=lambda x: x * 15.0),
     gripper="relative: +1 closes, -1 opens, 0 leaves it",
     sources=(catalog("berkeley_autolab_ur5"), NOTEBOOK, OCTO, RATES, RT1_X_ENCODER),
