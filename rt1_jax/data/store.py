@@ -31,7 +31,7 @@ from rt1_jax.files import write_atomically
 from rt1_jax.language import EncoderIdentity, SentenceEncoder
 
 _EMBEDDINGS = "embeddings.npy"
-_OPEN_RECORDS = 1_000_000
+_OPEN_RECORDS = 250_000
 """Of the shards that are open at once: a reader holds its file's index, 8 bytes a record or more."""
 
 
@@ -129,8 +129,8 @@ class StepStore:
       directory: where it is.
       description: the content of `dataset.json`.
       action_spec, encoder: what the actions mean, and who embedded the instructions.
-      lengths: int64 [episodes], steps of each episode.
-      instruction_ids: int64 [episodes], rows of `instructions` and `embeddings`.
+      lengths: int32 [episodes], steps of each episode.
+      instruction_ids: int32 [episodes], rows of `instructions` and `embeddings`.
       embeddings: float32 [instructions, dimensions], mapped from its file.
     """
 
@@ -141,7 +141,7 @@ class StepStore:
     lengths: np.ndarray
     instruction_ids: np.ndarray
     instructions: list[str]
-    embeddings: np.ndarray
+    embeddings: np.memmap
     _shard: np.ndarray
     _start: np.ndarray
     _cache_left: int = 0
@@ -164,7 +164,10 @@ class StepStore:
         description = _read_description(root)
         try:
             with np.load(root / "episodes.npz") as file:
-                columns = {name: file[name] for name in ("shard", "start", "length", "instruction")}
+                columns = {
+                    name: file[name].astype(np.int32)
+                    for name in ("shard", "start", "length", "instruction")
+                }
             embeddings = np.load(root / _EMBEDDINGS, mmap_mode="r")
             instructions = json.loads((root / "instructions.json").read_text())
         except (OSError, ValueError, KeyError) as error:
@@ -244,7 +247,12 @@ class StepStore:
 
     def embedding(self, episode: int) -> np.ndarray:
         """The instruction's embedding of an episode: float32 [dimensions]."""
-        return self.embeddings[self.instruction_ids[episode]]
+        row = int(self.instruction_ids[episode])
+        size = self.embeddings.shape[1] * self.embeddings.itemsize
+        # Read, not mapped: pages that were touched once would count as this process's memory.
+        with open(self.directory / _EMBEDDINGS, "rb") as file:
+            found = os.pread(file.fileno(), size, self.embeddings.offset + row * size)
+        return np.frombuffer(found, self.embeddings.dtype)
 
     def metadata(self) -> list[dict[str, Any]]:
         """Every episode's metadata, in order (read from the shards' lists on each call)."""
