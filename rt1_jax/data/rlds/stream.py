@@ -143,10 +143,12 @@ class _Windows(grain.DatasetIterator[Window]):
         self._begin, self._given = dict(self._next), 0
         self._episodes: list[tuple[EncodedEpisode, np.ndarray | None]] = []
         while not self._episodes:
-            block = list(itertools.islice(self._records, _BLOCK))
-            self._episodes = [episode for entry in block for episode in self._convert(*entry)]
+            read = 0
+            for path, record in itertools.islice(self._records, _BLOCK):
+                read += 1
+                self._episodes += self._convert(path, record)
             self._next["used"] += len(self._episodes)
-            if not block:
+            if not read:
                 if not self._next["used"]:
                     raise DatasetError(f"no episode of {list(self._stream.files[:3])} can be used")
                 self._next |= {"epoch": self._next["epoch"] + 1, "file": 0, "record": 0}
