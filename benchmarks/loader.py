@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
@@ -65,26 +66,53 @@ def main() -> None:
 
 
 def measure_import(root: pathlib.Path, given: Any) -> dict[str, Any]:
-    """MB a second of reading TFRecords, and of importing them; one process each."""
+    """MB a second of reading TFRecords, and of importing them.
+
+    Once from the disk, as data are that do not fit memory, and once from the system's cache.
+    """
     builder_dir = rlds_files(root, given.episodes)
     size = sum(path.stat().st_size for path in builder_dir.glob("*tfrecord*")) / 1e6
-    rates: dict[str, list[float]] = {}
-    for repeat in range(given.repeats):
-        jobs = {
-            "TFRecords read by tf.data": (read_tfrecords, (builder_dir,)),
-            "episodes read by TFDS, frames not decoded": (read_tfds, (builder_dir,)),
-            "import": (import_files, (builder_dir, root / f"imported{repeat}")),
-        }
-        for name, (function, arguments) in jobs.items():
-            rates.setdefault(name, []).append(size / in_process(function, *arguments)["seconds"])
-    found: dict[str, Any] = {f"{name}, MB/s": spread(values) for name, values in rates.items()}
-    base = np.asarray(rates["import"])
-    found["import / tf.data's reading"] = spread(base / rates["TFRecords read by tf.data"])
-    found["import / TFDS's reading"] = spread(
-        base / rates["episodes read by TFDS, frames not decoded"]
-    )
-    found["MB"] = round(size)
+    found: dict[str, Any] = {"MB": round(size)}
+    for where in ("disk", "cache"):
+        rates: dict[str, list[float]] = {}
+        for repeat in range(given.repeats):
+            jobs: dict[str, Any] = {
+                "TFRecords read by tf.data": (read_tfrecords, (builder_dir,)),
+                "episodes read by TFDS, frames not decoded": (read_tfds, (builder_dir,)),
+            }
+            for processes in (1, 2):
+                output = root / f"imported_{where}{repeat}_{processes}"
+                jobs[f"import, {processes} processes"] = (
+                    import_files,
+                    (builder_dir, output, processes),
+                )
+            for name, (function, arguments) in jobs.items():
+                if where == "disk":
+                    evict(builder_dir)
+                seconds = in_process(function, *arguments)["seconds"]
+                rates.setdefault(name, []).append(size / seconds)
+            for processes in (1, 2):
+                shutil.rmtree(root / f"imported_{where}{repeat}_{processes}")
+        for name, values in rates.items():
+            found[f"{where}: {name}, MB/s"] = spread(values)
+        for processes in (1, 2):
+            base = np.asarray(rates[f"import, {processes} processes"])
+            for reader in (
+                "TFRecords read by tf.data",
+                "episodes read by TFDS, frames not decoded",
+            ):
+                found[f"{where}: import, {processes} processes / {reader}"] = spread(
+                    base / rates[reader]
+                )
     return found
+
+
+def evict(directory: pathlib.Path) -> None:
+    """Makes the system forget a directory's files, which are on the disk already."""
+    os.sync()
+    for path in directory.iterdir():
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read_tfrecords(builder_dir: pathlib.Path) -> dict[str, float]:
@@ -111,14 +139,19 @@ def read_tfds(builder_dir: pathlib.Path) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
-def import_files(builder_dir: pathlib.Path, output: pathlib.Path) -> dict[str, float]:
-    """Imports them in one process."""
+def import_files(
+    builder_dir: pathlib.Path, output: pathlib.Path, processes: int = 1
+) -> dict[str, float]:
+    """Imports them; TFDS is loaded before the clock starts, as in the other jobs."""
+    import tensorflow_datasets as tfds
+
     from rt1_jax.data import oxe
     from rt1_jax.data.rlds.importer import import_rlds
 
     dataset = oxe.get(NAME)
+    tfds.builder_from_directory(str(builder_dir))
     started = time.perf_counter()
-    import_rlds(dataset, builder_dir, output, processes=1, max_clipped=1.0, progress=False)
+    import_rlds(dataset, builder_dir, output, processes=processes, max_clipped=1.0, progress=False)
     return {"seconds": time.perf_counter() - started}
 
 
@@ -128,7 +161,7 @@ def import_files(builder_dir: pathlib.Path, output: pathlib.Path) -> dict[str, f
 def measure_speed(root: pathlib.Path, given: Any) -> dict[str, Any]:
     """Training windows a second of each loader, and the share of decoding."""
     builder_dir = rlds_files(root, given.episodes)
-    output = root / "imported0"
+    output = root / "imported"
     if not (output / "dataset.json").exists():
         in_process(import_files, builder_dir, output)
     jobs = {
