@@ -144,7 +144,7 @@ def test_another_import_in_the_same_directory_is_refused(source, tmp_path):
         take(source, tmp_path / "data", image_size=(8, 8))
     (tmp_path / "other").mkdir()
     (tmp_path / "other/file").touch()
-    with pytest.raises(LeRobotError, match="not an unfinished import"):
+    with pytest.raises(LeRobotError, match="not an unfinished dataset"):
         take(source, tmp_path / "other")
 
 
