@@ -47,6 +47,13 @@ def get_config() -> ConfigDict:
 
     config.batch_size = 1024  # windows
     config.smoothing = 0.0  # bins
+    config.loss = ConfigDict()
+    config.loss.label_smoothing = 0.0  # share of the target spread over all bins
+    config.loss.field_weights = ()  # ((field, weight), ...), 1 for those that are not named
+    config.frozen = ()  # parameters' paths that are not trained: ("image_tokenizer",)
+    config.start = ConfigDict()
+    config.start.checkpoint = ""  # of any format, to fine-tune from
+    config.start.reset_optimizer = True
     config.optimizer = ConfigDict()
     config.optimizer.steps = 300_000
     config.optimizer.learning_rate = 5e-4
@@ -59,6 +66,18 @@ def get_config() -> ConfigDict:
     config.optimizer.weight_decay = 1e-4
     config.optimizer.average_decay = 0.9999
 
+    config.mesh = ConfigDict()
+    config.mesh.data = -1  # devices that share the batch alone; -1 is all that are left
+    config.mesh.fsdp = 1  # devices that share the batch and the parameters
+    config.mesh.shard_from = 65_536  # numbers; smaller parameters are on every device
+    config.step = ConfigDict()
+    config.step.accumulate = 1  # parts of a batch, one after another
+    config.step.remat = "none"  # what is computed again for the gradient
+    config.step.batch_statistics = "global"  # or replica: of batch normalisation
+    config.guards = ConfigDict()
+    config.guards.max_skipped = 0  # updates with a gradient that is not finite, then stop
+    config.guards.stall_seconds = 0.0  # without a step, then stop; 0 is for ever
+
     config.loader = ConfigDict()
     config.loader.workers = 16
     config.loader.threads = 2
@@ -67,4 +86,5 @@ def get_config() -> ConfigDict:
     config.log_every = 100
     config.checkpoint_every = 5_000
     config.keep_checkpoints = 3
+    config.keep_best = 0  # beside the newest, by validation loss
     return config

@@ -16,6 +16,7 @@ from rt1_jax.models.config import (
     TokenLearnerConfig,
     TransformerConfig,
 )
+from rt1_jax.training.config_keys import complete
 
 
 def get_config() -> ConfigDict:
@@ -32,24 +33,8 @@ def get_config() -> ConfigDict:
     config.data.episodes = 0  # all
     config.data.tasks = 1.0  # share of the tasks
     config.data.embedding_components = 24  # model().embedding_size
-    config.data.mixture = ()  # ((directory, weight), ...) in place of directory
-    config.data.image_size = ()  # (height, width), for a mixture of frames of several sizes
-    config.data.chunk = 1  # windows that share their frames
-    config.data.rlds = ConfigDict()  # RLDS files as they are, in place of directory
-    config.data.rlds.builder_dir = ""
-    config.data.rlds.dataset = ""  # of rt1_jax.data.oxe
-    config.data.rlds.actions = "physical"  # or rt1_x
-    config.data.rlds.split = "train"
-    config.data.rlds.encoder = ""  # the stored embeddings
-    config.data.rlds.registry = ""  # a file with descriptions of your own
     config.data.travel_repeats = 3  # a third of the windows becomes three fifths
     config.data.max_shift = (3, 3)  # pixels (y, x) of 64
-    config.data.augment_per_frame = False  # one shift and one jitter for a window
-    config.data.jitter = ConfigDict()  # of colours, off: rt1_jax.data.augmentation
-    config.data.jitter.brightness = 0.0  # added, of 1
-    config.data.jitter.contrast = (1.0, 1.0)  # factor, from and to
-    config.data.jitter.saturation = (1.0, 1.0)  # likewise
-    config.data.jitter.hue = 0.0  # turns
 
     config.batch_size = 32  # windows
     config.smoothing = 2.0  # bins
@@ -73,7 +58,7 @@ def get_config() -> ConfigDict:
     config.log_every = 50
     config.checkpoint_every = 1000
     config.keep_checkpoints = 2
-    return config
+    return complete(config)  # the other keys of rt1.py, with values that change nothing
 
 
 def model() -> RT1Config:

@@ -32,9 +32,9 @@ from ml_collections import ConfigDict
 
 from rt1_jax.files import write_atomically
 from rt1_jax.training.config_keys import without_newer
+from rt1_jax.training.workdir import FREE_KEYS
 
 # What does not change a run's result.
-_FREE_KEYS = ("log_every", "checkpoint_every", "keep_checkpoints", "loader")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Run:
     def name(self) -> str:
         """The directory's name: what it is called, its seed, and a hash of its config."""
         config = without_newer(self.config.to_dict())
-        kept = {k: v for k, v in config.items() if k not in _FREE_KEYS}
+        kept = {k: v for k, v in config.items() if k not in FREE_KEYS}
         return f"{self.config.name}-s{self.config.seed}-{_digest(kept)}"
 
     @property

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-NEWER_DATA_KEYS: dict[str, Any] = {
-    "augment_per_frame": False,
-    "jitter": {"brightness": 0.0, "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": 0.0},
-    "chunk": 1,
-    "mixture": (),
-    "image_size": (),
-    "rlds": {
-        "builder_dir": "",
-        "dataset": "",
-        "actions": "physical",
-        "split": "train",
-        "encoder": "",
-        "registry": "",
+from ml_collections import ConfigDict
+
+NEWER_KEYS: dict[str, Any] = {
+    "data": {
+        "augment_per_frame": False,
+        "jitter": {"brightness": 0.0, "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": 0.0},
+        "chunk": 1,
+        "mixture": (),
+        "image_size": (),
+        "rlds": {
+            "builder_dir": "",
+            "dataset": "",
+            "actions": "physical",
+            "split": "train",
+            "encoder": "",
+            "registry": "",
+        },
     },
+    "mesh": {"data": -1, "fsdp": 1, "shard_from": 65_536},
+    "step": {"accumulate": 1, "remat": "none", "batch_statistics": "global"},
+    "loss": {"label_smoothing": 0.0, "field_weights": ()},
+    "frozen": (),
+    "start": {"checkpoint": "", "reset_optimizer": True},
+    "keep_best": 0,
+    "guards": {"max_skipped": 0, "stall_seconds": 0.0},
 }
-"""Keys of `data` that earlier configs did not have, with the values that change nothing."""
+"""Keys that earlier configs did not have, with the values that change nothing."""
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -34,32 +45,57 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def flatten_with_newer(config: dict[str, Any]) -> dict[str, Any]:
     """As `flatten`, and keys that an earlier config lacks have the values that change nothing."""
-    return flatten({"data": NEWER_DATA_KEYS}) | flatten(config)
+    return flatten(with_newer(config))
+
+
+def with_newer(config: dict[str, Any]) -> dict[str, Any]:
+    """A config with every key that there is."""
+    return _filled(config, NEWER_KEYS)
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+    """For the files of `configs/`: the same config, and every key that it does not set."""
+    return ConfigDict(with_newer(config.to_dict()))
 
 
 def without_newer(config: dict[str, Any]) -> dict[str, Any]:
     """A config without the keys that earlier ones did not have, where they change nothing.
 
-    A run is found again by the name that it had before they came.
+    A run is found again by the name that it had before they came. Of the keys of `data` each is
+    left out for itself, the other groups came whole.
     """
-    if not isinstance(config.get("data"), dict):
-        return config
-    data = dict(config["data"])
-    for key, neutral in NEWER_DATA_KEYS.items():
-        if key in data and flatten({key: data[key]}) == flatten({key: neutral}):
-            del data[key]
-    return {**config, "data": data}
+    found = {
+        key: value
+        for key, value in config.items()
+        if key == "data" or key not in NEWER_KEYS or not _same(value, NEWER_KEYS[key])
+    }
+    if isinstance(found.get("data"), dict):
+        newer = NEWER_KEYS["data"]
+        found["data"] = {
+            key: value
+            for key, value in found["data"].items()
+            if key not in newer or not _same(value, newer[key])
+        }
+    return found
 
 
 def data_with_newer(data: dict[str, Any]) -> dict[str, Any]:
     """A config's `data` with every key that there is."""
-    found = dict(data)
-    for key, neutral in NEWER_DATA_KEYS.items():
+    return _filled(data, NEWER_KEYS["data"])
+
+
+def _filled(config: dict[str, Any], newer: dict[str, Any]) -> dict[str, Any]:
+    found = dict(config)
+    for key, neutral in newer.items():
         if isinstance(neutral, dict):
-            found[key] = {**neutral, **(found.get(key) or {})}
+            found[key] = _filled(found.get(key) or {}, neutral)
         else:
             found.setdefault(key, neutral)
     return found
+
+
+def _same(value: Any, neutral: Any) -> bool:
+    return flatten({"": value}) == flatten({"": neutral})
 
 
 def _listed(value: Any) -> Any:

@@ -12,8 +12,18 @@ from rt1_jax.checkpoints import native
 from rt1_jax.files import write_atomically
 from rt1_jax.training.config_keys import flatten_with_newer
 
-# What may change between two starts of one run without making it another run.
-_FREE_KEYS = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "loader"})
+FREE_KEYS = frozenset(
+    {
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "keep_best",
+        "loader",
+        "mesh",
+        "guards",
+    }
+)
+"""What may change between two starts of one run without making it another run."""
 
 
 class WorkdirError(ValueError):
@@ -31,7 +41,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pa
     if path.exists():
         old, new = flatten_with_newer(json.loads(path.read_text())), flatten_with_newer(config)
         different = sorted(k for k in set(old) | set(new) if old.get(k) != new.get(k))
-        different = [k for k in different if k.split(".")[0] not in _FREE_KEYS]
+        different = [k for k in different if k.split(".")[0] not in FREE_KEYS]
         if different:
             key = different[0]
             raise WorkdirError(

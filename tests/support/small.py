@@ -23,6 +23,7 @@ from rt1_jax.models.config import (
     TokenLearnerConfig,
     TransformerConfig,
 )
+from rt1_jax.training.config_keys import complete
 
 COLOURS = ("red", "green", "blue")
 
@@ -131,57 +132,41 @@ def policy_description(architecture: str, config: Any, step: int = 0) -> PolicyD
 
 def small_config(data: pathlib.Path, steps: int = 8) -> ConfigDict:
     """A run of a few steps."""
-    return ConfigDict(
-        {
-            "name": "small",
-            "seed": 0,
-            "architecture": "rt1",
-            "model": small_model(embedding_size=1).to_json(),
-            "backbone_weights": "",
-            "data": {
-                "directory": str(data),
-                "validation_episodes": 1,
-                "episodes": 0,
-                "tasks": 1.0,
-                "embedding_components": 1,
-                "travel_repeats": 2,
-                "max_shift": (1, 1),
-                "mixture": (),
-                "image_size": (),
-                "chunk": 1,
-                "rlds": {
-                    "builder_dir": "",
-                    "dataset": "",
-                    "actions": "physical",
-                    "split": "train",
-                    "encoder": "",
-                    "registry": "",
+    return complete(
+        ConfigDict(
+            {
+                "name": "small",
+                "seed": 0,
+                "architecture": "rt1",
+                "model": small_model(embedding_size=1).to_json(),
+                "backbone_weights": "",
+                "data": {
+                    "directory": str(data),
+                    "validation_episodes": 1,
+                    "episodes": 0,
+                    "tasks": 1.0,
+                    "embedding_components": 1,
+                    "travel_repeats": 2,
+                    "max_shift": (1, 1),
                 },
-                "augment_per_frame": False,
-                "jitter": {
-                    "brightness": 0.0,
-                    "contrast": (1.0, 1.0),
-                    "saturation": (1.0, 1.0),
-                    "hue": 0.0,
+                "batch_size": 4,
+                "smoothing": 0.0,
+                "optimizer": {
+                    "steps": steps,
+                    "learning_rate": 3e-3,
+                    "final_learning_rate": 1e-4,
+                    "warmup_steps": 2,
+                    "clip_norm": 1.0,
+                    "b1": 0.9,
+                    "b2": 0.98,
+                    "muon_rms": 0.2,
+                    "weight_decay": 0.0,
+                    "average_decay": 0.9,
                 },
-            },
-            "batch_size": 4,
-            "smoothing": 0.0,
-            "optimizer": {
-                "steps": steps,
-                "learning_rate": 3e-3,
-                "final_learning_rate": 1e-4,
-                "warmup_steps": 2,
-                "clip_norm": 1.0,
-                "b1": 0.9,
-                "b2": 0.98,
-                "muon_rms": 0.2,
-                "weight_decay": 0.0,
-                "average_decay": 0.9,
-            },
-            "loader": {"workers": 0, "threads": 1, "cache_bytes": 0},
-            "log_every": 4,
-            "checkpoint_every": 4,
-            "keep_checkpoints": 2,
-        }
+                "loader": {"workers": 0, "threads": 1, "cache_bytes": 0},
+                "log_every": 4,
+                "checkpoint_every": 4,
+                "keep_checkpoints": 2,
+            }
+        )
     )

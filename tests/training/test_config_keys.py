@@ -8,27 +8,29 @@ from small import small_config
 
 from rt1_jax.analysis.sweep import Run
 from rt1_jax.data.augmentation import Augmentation
-from rt1_jax.training.config_keys import NEWER_DATA_KEYS, data_with_newer, flatten, without_newer
+from rt1_jax.training.config_keys import NEWER_KEYS, data_with_newer, flatten, without_newer
 from rt1_jax.training.workdir import WorkdirError, claim_workdir
 
 
 def older(config):
     """As it was before the keys came, and as JSON gives it back."""
     config = config.to_dict()
-    for key in NEWER_DATA_KEYS:
+    for key in NEWER_KEYS["data"]:
         del config["data"][key]
+    for key in NEWER_KEYS.keys() - {"data"}:
+        del config[key]
     return json.loads(json.dumps(config))
 
 
 def test_the_neutral_values_change_nothing():
-    assert Augmentation.from_config(NEWER_DATA_KEYS) == Augmentation()
+    assert Augmentation.from_config(NEWER_KEYS["data"]) == Augmentation()
 
 
 def test_data_with_every_key():
     found = data_with_newer({"directory": "x", "rlds": {"dataset": "bridge"}, "chunk": 3})
-    assert found["rlds"] == {**NEWER_DATA_KEYS["rlds"], "dataset": "bridge"}
+    assert found["rlds"] == {**NEWER_KEYS["data"]["rlds"], "dataset": "bridge"}
     assert (found["chunk"], found["mixture"], found["directory"]) == (3, (), "x")
-    assert set(found) == {"directory", *NEWER_DATA_KEYS}
+    assert set(found) == {"directory", *NEWER_KEYS["data"]}
 
 
 def test_flatten():
