@@ -80,30 +80,28 @@ def measure_import(root: pathlib.Path, given: Any) -> dict[str, Any]:
                 "TFRecords read by tf.data": (read_tfrecords, (builder_dir,)),
                 "episodes read by TFDS, frames not decoded": (read_tfds, (builder_dir,)),
             }
+            outputs = []
             for processes in (1, 2):
-                output = root / f"imported_{where}{repeat}_{processes}"
-                jobs[f"import, {processes} processes"] = (
-                    import_files,
-                    (builder_dir, output, processes),
-                )
+                for kind, link in (("import", False), ("import --link", True)):
+                    outputs.append(root / f"imported_{where}{repeat}_{len(outputs)}")
+                    jobs[f"{kind}, {processes} processes"] = (
+                        import_files,
+                        (builder_dir, outputs[-1], processes, link),
+                    )
             for name, (function, arguments) in jobs.items():
                 if where == "disk":
                     evict(builder_dir)
                 seconds = in_process(function, *arguments)["seconds"]
                 rates.setdefault(name, []).append(size / seconds)
-            for processes in (1, 2):
-                shutil.rmtree(root / f"imported_{where}{repeat}_{processes}")
+            for output in outputs:
+                shutil.rmtree(output)
         for name, values in rates.items():
             found[f"{where}: {name}, MB/s"] = spread(values)
-        for processes in (1, 2):
-            base = np.asarray(rates[f"import, {processes} processes"])
-            for reader in (
-                "TFRecords read by tf.data",
-                "episodes read by TFDS, frames not decoded",
-            ):
-                found[f"{where}: import, {processes} processes / {reader}"] = spread(
-                    base / rates[reader]
-                )
+        readers = ("TFRecords read by tf.data", "episodes read by TFDS, frames not decoded")
+        for name, values in rates.items():
+            for reader in readers if name.startswith("import") else ():
+                ratios = np.asarray(values) / np.asarray(rates[reader])
+                found[f"{where}: {name} / {reader}"] = spread(ratios)
     return found
 
 
@@ -140,7 +138,7 @@ def read_tfds(builder_dir: pathlib.Path) -> dict[str, float]:
 
 
 def import_files(
-    builder_dir: pathlib.Path, output: pathlib.Path, processes: int = 1
+    builder_dir: pathlib.Path, output: pathlib.Path, processes: int = 1, link: bool = False
 ) -> dict[str, float]:
     """Imports them; TFDS is loaded before the clock starts, as in the other jobs."""
     import tensorflow_datasets as tfds
@@ -151,7 +149,15 @@ def import_files(
     dataset = oxe.get(NAME)
     tfds.builder_from_directory(str(builder_dir))
     started = time.perf_counter()
-    import_rlds(dataset, builder_dir, output, processes=processes, max_clipped=1.0, progress=False)
+    import_rlds(
+        dataset,
+        builder_dir,
+        output,
+        link=link,
+        processes=processes,
+        max_clipped=1.0,
+        progress=False,
+    )
     return {"seconds": time.perf_counter() - started}
 
 
@@ -333,8 +339,8 @@ def write_tiny(directory: pathlib.Path, episodes: int, steps: int = 20) -> dict[
     from rt1_jax.actions import RT1
     from rt1_jax.data.encoded import EncodedEpisode
     from rt1_jax.data.episode import encode_image
+    from rt1_jax.data.finish import finish_dataset
     from rt1_jax.data.shards import EpisodeWriter
-    from rt1_jax.data.store import finish_dataset
     from rt1_jax.language import EncoderIdentity
     from rt1_jax.language.stored import StoredEmbeddings
 

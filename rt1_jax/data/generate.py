@@ -72,7 +72,7 @@ def generate(
         from rt1_jax.language import load_encoder
 
         encoder = load_encoder()
-    from rt1_jax.data.store import finish_dataset
+    from rt1_jax.data.finish import finish_dataset
     from rt1_jax.envs.scene import CONTROL_RATE
 
     finish_dataset(

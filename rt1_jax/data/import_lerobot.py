@@ -85,7 +85,7 @@ def import_lerobot(
         from rt1_jax.language import load_encoder
 
         encoder = load_encoder()
-    from rt1_jax.data.store import finish_dataset
+    from rt1_jax.data.finish import finish_dataset
 
     finish_dataset(
         root,

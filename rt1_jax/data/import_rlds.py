@@ -43,6 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--image_format", choices=("jpeg", "png"), help="the data's own by default")
     add("--encoder", help="sentence encoder; the data's stored embeddings by default")
     add("--episodes", type=int, default=0, help="import only the first so many")
+    add(
+        "--link",
+        action="store_true",
+        help="leave the frames in the TFRecord files, which must be local and stay there",
+    )
     add("--processes", type=int, default=os.cpu_count() or 1)
     add("--max_damaged", type=float, default=0.01, help="largest share of damaged episodes")
     add("--max_clipped", type=float, default=0.05, help="largest share of a field beyond bounds")
@@ -69,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             image_fit=given.image_fit,
             encoder=encoder,
             episodes=given.episodes,
+            link=given.link,
             processes=given.processes,
             max_damaged=given.max_damaged,
             max_clipped=given.max_clipped,

@@ -11,14 +11,14 @@ from typing import Any
 
 import cloudpickle
 
-from rt1_jax.data.shards import DatasetError, open_shard, read_shard_index
+from rt1_jax.data.shards import DatasetError, count_steps, read_shard_index
 
 
 def is_finished(shard: pathlib.Path) -> bool:
     """Whether a shard is there with all the steps that its list of episodes names."""
     try:
         steps = sum(episode["length"] for episode in read_shard_index(shard)["episodes"])
-        return steps == open_shard(shard).num_records()
+        return steps == count_steps(shard)
     except (DatasetError, KeyError, TypeError):
         return False
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rt1_jax.data.episode import EpisodeError, decode_step
-from rt1_jax.data.shards import DatasetError, open_shard
+from rt1_jax.data.episode import EpisodeError
+from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
 
 _AT_ONCE = 256
@@ -43,18 +43,16 @@ def sample_actions(store: StepStore, steps: int, seed: int = 0) -> dict[str, np.
         rows = chosen[ends[shard] : ends[shard + 1]] - starts[shard]
         if not len(rows):
             continue
-        path = store.directory / name
-        reader = open_shard(path)
+        reader = store.open_shard(shard)
         try:
             for first in range(0, len(rows), _AT_ONCE):
-                for record in reader.read(rows[first : first + _AT_ONCE].tolist()):
-                    action = decode_step(record)["action"]
+                for action in reader.read_actions(rows[first : first + _AT_ONCE].tolist()):
                     for field, values in found.items():
-                        values.append(action[field].copy())  # else it would keep the record
+                        values.append(action[field])
         except (EpisodeError, KeyError, OSError, RuntimeError, ValueError, IndexError) as error:
             raise DatasetError(
-                f"{path}: a step cannot be read ({error}); the file is damaged: make or copy it "
-                "again"
+                f"{store.directory / name}: a step cannot be read ({error}); the file is damaged: "
+                "make or copy it again"
             ) from error
         finally:
             reader.close()

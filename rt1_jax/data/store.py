@@ -1,4 +1,4 @@
-"""The dataset directory: ArrayRecord shards with one record a step, and an index.
+"""The dataset directory, open for reading: shards with one record a step, and an index.
 
     dataset.json        version, action spec, frame size and rate, encoder, source, statistics;
                         written last, so that a directory without it is an unfinished dataset
@@ -6,6 +6,7 @@
     instructions.json   the distinct instructions
     embeddings.npy      float32 [instructions, dimensions], one row an instruction
     shard-*.array_record, shard-*.json   the steps; each shard's own list of episodes
+    shard-*.npy                          in their place: links to frames that stay in other files
 
 One record a step makes a window of frames a short contiguous read, and any window reachable at
 random without a shuffle buffer.
@@ -17,104 +18,20 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rt1_jax.actions import ActionSpec
 from rt1_jax.data.encoded import EncodedEpisode
-from rt1_jax.data.episode import Episode, decode_image, decode_step
-from rt1_jax.data.shards import VERSION, DatasetError, open_shard, read_shard_index
-from rt1_jax.data.statistics import ActionMoments
-from rt1_jax.files import write_atomically
-from rt1_jax.language import EncoderIdentity, SentenceEncoder
+from rt1_jax.data.episode import Episode, decode_image
+from rt1_jax.data.finish import EMBEDDINGS
+from rt1_jax.data.linked import LinkedReader, check_linked
+from rt1_jax.data.shards import VERSION, DatasetError, ShardReader, read_shard_index
+from rt1_jax.language import EncoderIdentity
 
-_EMBEDDINGS = "embeddings.npy"
 _OPEN_RECORDS = 250_000
 """Of the shards that are open at once: a reader holds its file's index, 8 bytes a record or more."""
-
-
-def finish_dataset(
-    directory: str | os.PathLike[str],
-    shards: Sequence[str | os.PathLike[str]],
-    *,
-    action_spec: ActionSpec,
-    frame_rate: float,
-    source: dict[str, Any],
-    encoder: SentenceEncoder,
-) -> None:
-    """Turns finished shards into a dataset: index, embeddings, statistics, `dataset.json` last.
-
-    Args:
-      directory: where the shards are.
-      shards: their paths, in the order of the dataset.
-      action_spec: what the actions mean, with bounds.
-      frame_rate: steps a second.
-      source: how the data was made, for people: command, seed, numbers kept and dropped.
-      encoder: embeds the distinct instructions; its identity is recorded.
-
-    Raises:
-      DatasetError: a shard is missing or empty of episodes altogether, or shards differ in size.
-    """
-    root = pathlib.Path(directory)
-    indices = [read_shard_index(pathlib.Path(shard)) for shard in shards]
-    sizes = {tuple(index["image_size"]) for index in indices if index["image_size"]}
-    if len(sizes) != 1:
-        raise DatasetError(
-            f"{root}: expected shards with frames of one size, found {sorted(sizes)}"
-        )
-    formats = {index["image_format"] for index in indices}
-    if len(formats) != 1:
-        raise DatasetError(f"{root}: shards hold frames of several formats, {sorted(formats)}")
-    instruction_ids: dict[str, int] = {}
-    columns: dict[str, list[int]] = {
-        "shard": [],
-        "start": [],
-        "length": [],
-        "instruction": [],
-    }
-    moments = ActionMoments()
-    for number, index in enumerate(indices):
-        start = 0
-        for episode in index["episodes"]:
-            text = episode["instruction"]
-            columns["shard"].append(number)
-            columns["start"].append(start)
-            columns["length"].append(episode["length"])
-            columns["instruction"].append(instruction_ids.setdefault(text, len(instruction_ids)))
-            start += episode["length"]
-        moments.merge(ActionMoments.from_json(index["action_moments"]))
-    instructions = list(instruction_ids)
-
-    def save_npz(file: Any) -> None:
-        arrays: dict[str, Any] = {k: np.asarray(v, np.int64) for k, v in columns.items()}
-        np.savez(file, **arrays)
-
-    write_atomically(root / "episodes.npz", save_npz)
-    embeddings = encoder.embed(instructions)
-    write_atomically(root / _EMBEDDINGS, lambda file: np.save(file, embeddings))
-    write_atomically(root / "instructions.json", json.dumps(instructions, indent=0))
-    description = {
-        "version": VERSION,
-        "action_spec": action_spec.to_json(),
-        "image_size": list(sizes.pop()),
-        "image_format": indices[0]["image_format"],
-        "frame_rate": frame_rate,
-        "encoder": encoder.identity.to_json(),
-        "source": source,
-        "episodes": len(columns["shard"]),
-        "steps": int(sum(columns["length"])),
-        "shards": [pathlib.Path(shard).name for shard in shards],
-        "shard_steps": np.bincount(
-            columns["shard"], weights=columns["length"], minlength=len(indices)
-        )
-        .astype(int)
-        .tolist(),
-        "shard_bytes": [pathlib.Path(shard).stat().st_size for shard in shards],
-        "action_statistics": moments.summary(),
-    }
-    write_atomically(root / "dataset.json", json.dumps(description, indent=1))
 
 
 @dataclasses.dataclass
@@ -168,7 +85,7 @@ class StepStore:
                     name: file[name].astype(np.int32)
                     for name in ("shard", "start", "length", "instruction")
                 }
-            embeddings = np.load(root / _EMBEDDINGS, mmap_mode="r")
+            embeddings = np.load(root / EMBEDDINGS, mmap_mode="r")
             instructions = json.loads((root / "instructions.json").read_text())
         except (OSError, ValueError, KeyError) as error:
             raise DatasetError(
@@ -250,7 +167,7 @@ class StepStore:
         row = int(self.instruction_ids[episode])
         size = self.embeddings.shape[1] * self.embeddings.itemsize
         # Read, not mapped: pages that were touched once would count as this process's memory.
-        with open(self.directory / _EMBEDDINGS, "rb") as file:
+        with open(self.directory / EMBEDDINGS, "rb") as file:
             found = os.pread(file.fileno(), size, self.embeddings.offset + row * size)
         return np.frombuffer(found, self.embeddings.dtype)
 
@@ -270,9 +187,34 @@ class StepStore:
         rows = []
         for episode, length in enumerate(self.lengths):
             first = int(self._start[episode])
-            records = self._reader(int(self._shard[episode])).read(first, first + int(length))
-            rows += [decode_step(record)["action"][field] for record in records]
+            reader = self._reader(int(self._shard[episode]))
+            rows += [a[field] for a in reader.read_actions(range(first, first + int(length)))]
         return np.stack(rows)
+
+    def open_shard(self, shard: int) -> ShardReader | LinkedReader:
+        """A reader of one shard, to be closed by who asks; its number of steps is checked.
+
+        Raises:
+          DatasetError: it is missing or not whole.
+        """
+        path = self.directory / self.description["shards"][shard]
+        linked = self.linked_file(shard)
+        reader: ShardReader | LinkedReader
+        if linked is None:
+            reader = ShardReader(path)
+        else:
+            reader = LinkedReader(path, linked, self.description["linked"]["bytes"][shard])
+        steps = self.description.get("shard_steps")
+        if steps is not None:  # an older description has none
+            _check_steps(path, reader, steps[shard])
+        return reader
+
+    def linked_file(self, shard: int) -> pathlib.Path | None:
+        """The file that holds a shard's frames, where it only links to them."""
+        linked = self.description.get("linked")
+        if linked is None:
+            return None
+        return pathlib.Path(linked["directory"]) / linked["files"][shard]
 
     def __getstate__(self) -> dict[str, Any]:
         # A mapped array would be pickled with all its content, to every worker.
@@ -280,7 +222,7 @@ class StepStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.embeddings = np.load(self.directory / _EMBEDDINGS, mmap_mode="r")
+        self.embeddings = np.load(self.directory / EMBEDDINGS, mmap_mode="r")
 
     def _decode(self, episode: int, start: int, stop: int) -> Episode:
         found = self._records(episode, start, stop)
@@ -295,7 +237,7 @@ class StepStore:
         first = int(self._start[episode])
         reader = self._reader(int(self._shard[episode]))
         try:
-            return [decode_step(record) for record in reader.read(first + start, first + stop)]
+            return reader.read_steps(first + start, first + stop)
         except (OSError, ValueError, IndexError, RuntimeError) as error:
             raise self._unreadable(episode, start, stop, error) from error
 
@@ -315,11 +257,7 @@ class StepStore:
     def _reader(self, shard: int) -> Any:
         reader = self._readers.get(shard)
         if reader is None:
-            steps = self.description.get("shard_steps")
-            if steps is None:
-                reader = open_shard(self.directory / self.description["shards"][shard])
-            else:
-                reader = self._open_checked(shard, steps[shard])
+            reader = self.open_shard(shard)
             # The oldest go; other threads may be at it, too.
             held = reader.num_records() + sum(r.num_records() for r in [*self._readers.values()])
             for oldest in [*self._readers]:
@@ -338,7 +276,7 @@ class StepStore:
             )
         if self.embeddings.shape != (len(self.instructions), self.encoder.dimensions):
             raise DatasetError(
-                f"{self.directory / _EMBEDDINGS} has shape {self.embeddings.shape}, expected "
+                f"{self.directory / EMBEDDINGS} has shape {self.embeddings.shape}, expected "
                 f"[{len(self.instructions)}, {self.encoder.dimensions}]"
             )
         # Only the files' sizes: no start-up scan that opens them all. What they hold is checked when
@@ -349,22 +287,24 @@ class StepStore:
             if not path.exists():
                 raise DatasetError(f"shard {path} is missing; make or copy the dataset again")
             if sizes is None:  # an older description
-                self._open_checked(shard, int(self.lengths[self._shard == shard].sum()))
+                expected = int(self.lengths[self._shard == shard].sum())
+                _check_steps(path, self.open_shard(shard), expected)
             elif path.stat().st_size != sizes[shard]:
                 raise DatasetError(
                     f"{path} has {path.stat().st_size} bytes, expected {sizes[shard]}: it is "
                     "truncated or not of this dataset; make or copy it again"
                 )
+            linked = self.linked_file(shard)
+            if linked is not None:
+                check_linked(linked, self.description["linked"]["bytes"][shard])
 
-    def _open_checked(self, shard: int, expected: int) -> Any:
-        path = self.directory / self.description["shards"][shard]
-        reader = open_shard(path)
-        if reader.num_records() != expected:
-            raise DatasetError(
-                f"{path} holds {reader.num_records()} steps, expected {expected}: it is truncated "
-                "or not of this dataset; make or copy it again"
-            )
-        return reader
+
+def _check_steps(path: pathlib.Path, reader: ShardReader | LinkedReader, expected: int) -> None:
+    if reader.num_records() != expected:
+        raise DatasetError(
+            f"{path} holds {reader.num_records()} steps, expected {expected}: it is truncated or "
+            "not of this dataset; make or copy it again"
+        )
 
 
 def _read_description(root: pathlib.Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import small
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data.episode import EpisodeError
 from rt1_jax.data.shards import DatasetError, EpisodeWriter
-from rt1_jax.data.store import StepStore, finish_dataset
+from rt1_jax.data.finish import finish_dataset
+from rt1_jax.data.store import StepStore
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from rt1_jax.actions import TABLETOP
 from rt1_jax.data import inspect, step_sample
 from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.step_sample import sample_actions
-from rt1_jax.data.store import StepStore, finish_dataset
+from rt1_jax.data.finish import finish_dataset
+from rt1_jax.data.store import StepStore
 from rt1_jax.data.summary import summarise
 from rt1_jax.data.summary_charts import film_strip
 from rt1_jax.data.summary_report import evenly_spread

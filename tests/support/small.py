@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from rt1_jax.actions import TABLETOP
 from rt1_jax.checkpoints.native import PolicyDescription
 from rt1_jax.data.episode import Episode
+from rt1_jax.data.finish import finish_dataset
 from rt1_jax.data.shards import EpisodeWriter
-from rt1_jax.data.store import finish_dataset
 from rt1_jax.language import CHECK_SENTENCE, EmbeddingStatistics, EncoderIdentity
 from rt1_jax.models.config import (
     EfficientNetConfig,

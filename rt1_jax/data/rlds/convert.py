@@ -51,6 +51,7 @@ class EpisodeConverter:
       source: the files' description.
       scale: "physical", the dataset's own units; or "rt1_x", normalised as RT-1-X's were.
       frames: what the frames are to be; only those that are not are encoded again.
+      keep_frames: none is encoded again: those of another kind are damage.
 
     Attributes:
       action_spec: what the actions of the result mean.
@@ -60,10 +61,16 @@ class EpisodeConverter:
     """
 
     def __init__(
-        self, dataset: RLDSDataset, source: RLDSSource, scale: ActionScale, frames: Frames
+        self,
+        dataset: RLDSDataset,
+        source: RLDSSource,
+        scale: ActionScale,
+        frames: Frames,
+        keep_frames: bool = False,
     ) -> None:
         check_schema(dataset, source.features)
         self._dataset, self._scale, self._frames = dataset, scale, frames
+        self._keep_frames = keep_frames
         first = [dataset.instruction, *([dataset.embedding] if dataset.embedding else [])]
         self._parse = EpisodeParser(source.features, [dataset.image, *dataset.action_keys], first)
         self.action_spec: ActionSpec = RT1_X if scale == "rt1_x" else dataset.action_spec
@@ -99,6 +106,10 @@ class EpisodeConverter:
         episode = EncodedEpisode(frames, actions, instruction, headers=frozenset([header]))
         return episode, embedding, physical
 
+    def frame_offsets(self, record: bytes) -> list[int]:
+        """Where each frame of an episode that could be converted begins in its record."""
+        return [start for start, _ in self._parse.spans(record, self._dataset.image)]
+
     def _actions(self, steps: dict[str, Any], length: int) -> dict[str, np.ndarray]:
         given = {path: steps[path] for path in self._dataset.action_keys}
         for path, value in given.items():
@@ -128,9 +139,11 @@ class EpisodeConverter:
         fits = tuple(size) == wanted.image_size
         if fits and image_format == wanted.image_format:
             return frame
-        if not (fits or wanted.resize):
+        if self._keep_frames or not (fits or wanted.resize):
             raise OddEpisodeError(
-                "wrong frame size", f"step {step} is {size}, expected {list(wanted.image_size)}"
+                "wrong frame size",
+                f"step {step} is {size} in {image_format}, expected {list(wanted.image_size)} in "
+                f"{wanted.image_format}",
             )
         try:
             image = decode_image(frame)

@@ -12,6 +12,7 @@ from rt1_jax.actions import RT1_X
 from rt1_jax.data.claim import claim_directory
 from rt1_jax.data.encoded import image_header
 from rt1_jax.data.episode import IMAGE_FORMATS, EpisodeError
+from rt1_jax.data.linked import LinkedWriter
 from rt1_jax.data.oxe.description import RLDSDataset
 from rt1_jax.data.oxe.schema import check_schema
 from rt1_jax.data.resize import FITS
@@ -21,9 +22,9 @@ from rt1_jax.data.rlds.shard import ShardJob, embeddings_path, import_shard, rea
 from rt1_jax.data.rlds.source import RLDSSource
 from rt1_jax.data.rlds.tfrecords import read_records
 from rt1_jax.data.shard_jobs import is_finished, run_jobs
-from rt1_jax.data.shards import DatasetError, read_shard_index
+from rt1_jax.data.shards import DatasetError, EpisodeWriter, read_shard_index
 from rt1_jax.data.statistics import ActionMoments
-from rt1_jax.data.store import finish_dataset
+from rt1_jax.data.finish import finish_dataset
 from rt1_jax.language import EncoderIdentity, SentenceEncoder
 from rt1_jax.language.stored import StoredEmbeddings
 
@@ -65,6 +66,7 @@ def import_rlds(
     image_fit: str = "stretch",
     encoder: SentenceEncoder | None = None,
     episodes: int = 0,
+    link: bool = False,
     processes: int = 1,
     max_damaged: float = 0.01,
     max_clipped: float = 0.05,
@@ -86,6 +88,8 @@ def import_rlds(
       image_fit: how frames are resized, see `resize_frame`.
       encoder: embeds the instructions; None takes the embeddings that the data hold.
       episodes: import only so many, from the first file on; 0 for all.
+      link: leave the frames in the TFRecord files: a shard is an index of their places (see
+        `rt1_jax.data.linked`). The files must be local, and stay.
       processes: files read at once.
       max_damaged: the share of damaged episodes above which the import is refused.
       max_clipped: the share of an action's number beyond its bounds above which it is refused.
@@ -108,6 +112,8 @@ def import_rlds(
         )
     if image_fit not in FITS:
         raise DatasetError(f"image fit {image_fit!r}: expected one of {FITS}")
+    if link:
+        _check_linkable(source, image_size, image_format)
     frames = wanted_frames(dataset, source, image_size, image_format)
     frames = dataclasses.replace(frames, fit=image_fit)
     made_of = {
@@ -120,8 +126,10 @@ def import_rlds(
         "episodes": episodes,
         "files": len(source.files),
     }
+    if link:
+        made_of["link"] = True
     root = claim_directory(output, made_of, _MARKER)
-    jobs = _jobs(dataset, source, scale, frames, root, episodes)
+    jobs = _jobs(dataset, source, scale, frames, root, episodes, link)
     total = sum(job.episodes for job in jobs)
     _run(jobs, total, processes, max_damaged, progress)
     paths = [pathlib.Path(job.path) for job in jobs]
@@ -189,6 +197,22 @@ def wanted_frames(
     )
 
 
+def _check_linkable(
+    source: RLDSSource, image_size: tuple[int, int] | None, image_format: str | None
+) -> None:
+    remote = [file for file in source.files if "://" in file]
+    if remote:
+        raise DatasetError(
+            f"{remote[0]} cannot be linked to, only local files can: copy them here first, import "
+            "without --link, or read them as they are (config.data.rlds)"
+        )
+    if image_size is not None or image_format is not None:
+        raise DatasetError(
+            "linked frames stay as they are: leave --image_size and --image_format out "
+            "(config.data.image_size resizes as they are read), or import without --link"
+        )
+
+
 def _jobs(
     dataset: RLDSDataset,
     source: RLDSSource,
@@ -196,13 +220,15 @@ def _jobs(
     frames: Frames,
     root: pathlib.Path,
     episodes: int,
+    link: bool,
 ) -> list[ShardJob]:
     jobs, left = [], episodes or source.total_episodes
     for file, held in enumerate(source.episodes):
         if left <= 0:
             break
-        path = root / f"shard-{file:05d}-of-{len(source.files):05d}.array_record"
-        jobs.append(ShardJob(dataset, source, scale, frames, file, str(path), min(held, left)))
+        suffix = LinkedWriter.suffix if link else EpisodeWriter.suffix
+        path = str(root / f"shard-{file:05d}-of-{len(source.files):05d}{suffix}")
+        jobs.append(ShardJob(dataset, source, scale, frames, file, path, min(held, left), link))
         left -= held
     if not jobs:
         raise DatasetError(f"{source.directory} has no episodes in split {source.split!r}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from rt1_jax.data.episode import EpisodeError
 from rt1_jax.data.rlds.source import STEPS, Feature
+from rt1_jax.data.rlds.wire import Span, bytes_spans, feature_spans
 
 Steps = dict[str, Any]
 """{path: array [t, ...] or list of t bytes}."""
@@ -46,23 +47,40 @@ class EpisodeParser:
         Raises:
           EpisodeError: the record is not an episode of these features.
         """
-        from google.protobuf.message import DecodeError
-        from tensorflow_datasets.proto import tf_example_pb2
+        spans = _located(record)
+        return {path: self._read(record, spans, path) for path in self._features}
 
+    def spans(self, record: bytes, path: str) -> list[Span]:
+        """Where each step's value of a feature of bytes lies in the record.
+
+        Raises:
+          EpisodeError: the record is not an episode of these features.
+        """
+        return bytes_spans(record, self._feature(_located(record), path))
+
+    def _feature(self, spans: dict[str, Span], path: str) -> Span:
+        key = f"{STEPS}/{path}"
+        if key not in spans:
+            raise EpisodeError(f"the record lacks {key!r}, which the dataset's features name")
+        return spans[key]
+
+    def _read(self, record: bytes, spans: dict[str, Span], path: str) -> Any:
+        from google.protobuf.message import DecodeError
+        from tensorflow_datasets.proto import tf_feature_pb2
+
+        key, feature = f"{STEPS}/{path}", self._features[path]
+        span = self._feature(spans, path)
+        if feature.dtype == "bytes":
+            places = bytes_spans(record, span)
+            if path in self._first:
+                places = places[:1]
+            return [record[start:stop] for start, stop in places]
         try:
-            parts = tf_example_pb2.Example.FromString(record).features.feature
+            part = tf_feature_pb2.Feature.FromString(record[slice(*span)])
         except DecodeError as error:
             raise EpisodeError(f"the record is no tf.train.Example ({error})") from error
-        return {path: self._read(parts, path) for path in self._features}
-
-    def _read(self, parts: Any, path: str) -> Any:
-        key, feature = f"{STEPS}/{path}", self._features[path]
-        if key not in parts:
-            raise EpisodeError(f"the record lacks {key!r}, which the dataset's features name")
-        kind = parts[key].WhichOneof("kind")
-        values = getattr(parts[key], kind).value if kind else []
-        if feature.dtype == "bytes":
-            return list(values[:1] if path in self._first else values)
+        kind = part.WhichOneof("kind")
+        values = getattr(part, kind).value if kind else []
         size = math.prod(side or 1 for side in feature.shape)
         if path in self._first:
             values = values[:size]
@@ -74,3 +92,10 @@ class EpisodeParser:
                 f"{key!r} holds {len(values)} values, expected steps of {list(feature.shape)} "
                 f"{feature.dtype} ({error})"
             ) from error
+
+
+def _located(record: bytes) -> dict[str, Span]:
+    try:
+        return feature_spans(record)
+    except ValueError as error:
+        raise EpisodeError(f"the record is no tf.train.Example ({error})") from error

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rt1_jax.data.linked import LinkedWriter
 from rt1_jax.data.oxe.description import RLDSDataset
 from rt1_jax.data.rlds.convert import (
     ActionScale,
@@ -47,6 +48,8 @@ class ShardJob:
     file: int
     path: str
     episodes: int
+    link: bool = False
+    """Whether the frames stay where they are; `path` is a linked shard's then."""
 
 
 def import_shard(job: ShardJob) -> dict[str, Any]:
@@ -59,8 +62,12 @@ def import_shard(job: ShardJob) -> dict[str, Any]:
       DatasetError: the file cannot be read, or the shard not be written; nothing is left behind.
     """
     name = job.source.files[job.file]
-    convert = EpisodeConverter(job.dataset, job.source, job.scale, job.frames)
-    writer = EpisodeWriter(job.path, job.frames.image_format, convert.action_spec)
+    convert = EpisodeConverter(job.dataset, job.source, job.scale, job.frames, job.link)
+    writer: EpisodeWriter | LinkedWriter
+    if job.link:
+        writer = LinkedWriter(job.path, name, job.frames.image_format, convert.action_spec)
+    else:
+        writer = EpisodeWriter(job.path, job.frames.image_format, convert.action_spec)
     left_out: dict[str, int] = {}
     examples: list[str] = []
     embeddings: dict[str, np.ndarray] = {}
@@ -88,7 +95,11 @@ def import_shard(job: ShardJob) -> dict[str, Any]:
                 leave_out(error.reason, record.number, str(error))
                 continue
             episode.metadata = {"file": os.path.basename(name), "record": record.number}
-            writer.add(episode)
+            if isinstance(writer, LinkedWriter):
+                offsets = convert.frame_offsets(record.data)
+                writer.add(episode, [record.data_offset + offset for offset in offsets])
+            else:
+                writer.add(episode)
             if scaled:
                 physical.add(actions)
             if embedding is not None:

@@ -31,6 +31,11 @@ class Record:
     data: bytes | None
     problem: str = ""
 
+    @property
+    def data_offset(self) -> int:
+        """Where its content begins, in bytes."""
+        return self.offset + _HEADER.size
+
 
 def read_records(path: str | os.PathLike[str], skip: int = 0) -> Iterator[Record]:
     """The records of a local or remote (`gs://`) TFRecord file, in order, checksums checked.

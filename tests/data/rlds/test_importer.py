@@ -14,7 +14,7 @@ from rt1_jax.data.encoded import image_header
 from rt1_jax.data.episode import decode_step, encode_image
 from rt1_jax.data.import_rlds import main
 from rt1_jax.data.rlds.importer import import_rlds
-from rt1_jax.data.shards import DatasetError, open_shard
+from rt1_jax.data.shards import DatasetError, ShardReader
 from rt1_jax.data.store import StepStore
 
 FRACTAL = "fractal20220817_data"
@@ -34,12 +34,11 @@ def run(builder_dir, output, **options):
 
 def encoded_frames(root):
     """All frames of a dataset as they are on disk."""
-    records = [
-        record
-        for path in sorted(root.glob("*.array_record"))
-        for record in open_shard(path).read_all()
-    ]
-    return [decode_step(record)["image"] for record in records]
+    steps = []
+    for path in sorted(root.glob("*.array_record")):
+        reader = ShardReader(path)
+        steps += reader.read_steps(0, reader.num_records())
+    return [step["image"] for step in steps]
 
 
 def frames_of(builder_dir, path="observation/image"):
