@@ -167,11 +167,14 @@ def import_files(
 def measure_speed(root: pathlib.Path, given: Any) -> dict[str, Any]:
     """Training windows a second of each loader, and the share of decoding."""
     builder_dir = rlds_files(root, given.episodes)
-    output = root / "imported"
-    if not (output / "dataset.json").exists():
-        in_process(import_files, builder_dir, output)
+    output, links = root / "imported", root / "linked"
+    for directory, link in ((output, False), (links, True)):
+        if not (directory / "dataset.json").exists():
+            in_process(import_files, builder_dir, directory, 1, link)
     jobs = {
         "windows": (time_loader, (output, given, 1)),
+        "windows, linked": (time_loader, (links, given, 1)),
+        f"chunks of {given.chunk}, linked": (time_loader, (links, given, given.chunk)),
         f"chunks of {given.chunk}": (time_loader, (output, given, given.chunk)),
         "RLDS as it is": (time_stream, (builder_dir, given)),
         "tf.data": (time_tf_data, (builder_dir, given)),

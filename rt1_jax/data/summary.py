@@ -2,7 +2,8 @@
 
     format         "rt1_jax.dataset_summary"       version   1
     dataset, episodes, steps, hours (null where the frame rate is not known), frame_rate,
-    image_size, image_format, encoder {name, dimensions}, source, shards, bytes (of the shards)
+    image_size, image_format, encoder {name, dimensions}, source, shards, bytes (of the shards,
+    with the files that they link to)
     action_spec    its name
     lengths        {min, q01, median, q99, max, mean}, steps an episode; histogram {edges, counts}
     fields         {name: {unit, kind, low, high, elements {name: {mean, std, min, max, q01, q50,
@@ -164,4 +165,5 @@ def _instructions(store: StepStore, top: int) -> dict[str, Any]:
 
 def _shard_bytes(store: StepStore) -> int:
     paths = (pathlib.Path(store.directory) / name for name in store.description["shards"])
-    return sum(path.stat().st_size for path in paths)
+    linked = store.description.get("linked", {"bytes": []})["bytes"]
+    return sum(path.stat().st_size for path in paths) + sum(linked)
