@@ -39,8 +39,6 @@ class EncodedEpisode:
 
     def validate(self, spec: ActionSpec) -> None:
         """Raises EpisodeError unless frames, actions and instruction fit together and the spec."""
-        if not self.frames:
-            raise EpisodeError("there are no frames")
         check_actions(self.actions, self.instruction, len(self.frames), spec)
 
     def check_frames(self, image_format: str) -> tuple[int, int]:
@@ -49,6 +47,8 @@ class EncodedEpisode:
         Raises:
           EpisodeError: a frame of another format or size, or none that can be read.
         """
+        if not self.frames:
+            raise EpisodeError("there are no frames")
         found = self.headers or {image_header(frame) for frame in self.frames}
         if len(found) != 1 or next(iter(found))[0] != image_format:
             raise EpisodeError(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rt1_jax.models.matrix_product import einsum
+from rt1_jax.models.platform import platform
 
 MASKED = -1e9
 """What a score becomes where looking is not allowed, as in the original."""
@@ -60,7 +61,7 @@ def _by_rows(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask) -> 
 def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: Mask) -> jax.Array:
     batch, heads = query.shape[0], query.shape[2]
     allowed = jnp.asarray(mask)  # once: a constant for each head would be long to compile
-    if jax.default_backend() != "cpu" or not isinstance(batch, int) or batch * heads > _UNROLLED:
+    if platform() != "cpu" or not isinstance(batch, int) or batch * heads > _UNROLLED:
         each = allowed if mask.ndim == 2 else allowed[:, None]  # [b, 1, r, s]
         weights, total = _weights(einsum("brhk,bshk->bhrs", query, key), each, value.dtype)
         mean = einsum("bhrs,bshk->brhk", weights, value)

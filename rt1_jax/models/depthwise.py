@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rt1_jax.models.platform import platform
+
 Padding = Literal["keras", "same", "symmetric"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Lowering = Literal["auto", "grouped", "shifted"]
@@ -48,7 +50,7 @@ def resolve_lowering(lowering: Lowering) -> str:
         return lowering
     if _automatic.get() in ("grouped", "shifted"):
         return _automatic.get()
-    return "shifted" if jax.default_backend() == "cpu" else "grouped"
+    return "shifted" if platform() == "cpu" else "grouped"
 
 
 @contextlib.contextmanager

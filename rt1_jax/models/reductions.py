@@ -7,6 +7,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from rt1_jax.models.platform import platform
+
 
 def channel_sums(x: jax.Array) -> jax.Array:
     """Sums over all axes but the last: ``[n, ..., c]`` to float32 ``[c]``.
@@ -17,7 +19,7 @@ def channel_sums(x: jax.Array) -> jax.Array:
     """
     n, channels = x.shape[0], x.shape[-1]
     groups = math.gcd(n, 8)
-    if jax.default_backend() != "cpu" or groups == 1:
+    if platform() != "cpu" or groups == 1:
         return jnp.sum(x, axis=tuple(range(x.ndim - 1)), dtype=jnp.float32)
     grouped = x.astype(jnp.float32).reshape(groups, n // groups, -1)
     partial = grouped[0]
