@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
     config.mesh.data = -1  # devices that share the batch alone; -1 is all that are left
     config.mesh.fsdp = 1  # devices that share the batch and the parameters
     config.mesh.shard_from = 65_536  # numbers; smaller parameters are on every device
+    config.mesh.rules = ()  # ((pattern of a path, ("fsdp", None)), ...), before the size
     config.step = ConfigDict()
     config.step.accumulate = 1  # parts of a batch, one after another
     config.step.remat = "none"  # what is computed again for the gradient

@@ -1,6 +1,5 @@
 import json
 import math
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,10 +8,11 @@ import small
 
 import rt1_jax
 from rt1_jax.checkpoints import native
+from rt1_jax.checkpoints.saver import CheckpointSaver
 from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
-from rt1_jax.training import loop
+from rt1_jax.training import program
 from rt1_jax.training.loop import NonFiniteLossError, train
 from rt1_jax.training.metrics import read_metrics
 from rt1_jax.training.workdir import WorkdirError
@@ -64,14 +64,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(dataset, finished, tmp_path):
     class StopError(Exception):
         pass
 
-    real = native.save_checkpoint
+    real = CheckpointSaver.save
 
-    def save_then_stop(path, *args, **kwargs):
-        real(path, *args, **kwargs)
+    def save_then_stop(saver, *args):
+        real(saver, *args)
         raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "save_checkpoint", save_then_stop)
+        patch.setattr(CheckpointSaver, "save", save_then_stop)
         with pytest.raises(StopError):
             train(config, workdir, progress=False)
     assert native.list_checkpoints(workdir) == [4]
@@ -163,8 +163,7 @@ def test_the_configs_augmentation_reaches_the_step(dataset, tmp_path, monkeypatc
     def ask(*args, augmentation, **kwargs):
         raise AskedError(augmentation)
 
-    monkeypatch.setattr(loop, "make_train_step", ask)
-    monkeypatch.setattr(loop, "init_state", lambda *args: SimpleNamespace(step=0, params={}))
+    monkeypatch.setattr(program, "make_train_step", ask)
     with pytest.raises(AskedError) as asked:
         train(config, tmp_path / "run", progress=False)
     assert asked.value.args == (Augmentation((1, 1), per_frame=True, hue=0.1),)
