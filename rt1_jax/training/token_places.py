@@ -71,12 +71,11 @@ def spec_notes(old: ActionSpec, new: ActionSpec) -> list[str]:
         for what in ("kind", "size", "low", "high", "unit"):
             a, b = getattr(before, what), getattr(field, what)
             if a != b:
-                notes.append(
-                    f"{field.name}: {what} is {_shown(a)} there, {_shown(b)} here: what is reused "
-                    "of its logits means other actions"
-                )
+                notes.append(f"{field.name}: {what} is {_shown(a)} there, {_shown(b)} here")
     for name in there.keys() - set(new.field_names):
         notes.append(f"action field {name!r} of the checkpoint is not this run's")
+    if notes and old.bins == new.bins:
+        notes.append("logits are reused as they are, so they mean other actions at first")
     if old.bins != new.bins:
         notes.append(f"{old.bins} bins there, {new.bins} here: the logits are learned anew")
     elif old.token_names != new.token_names and set(old.token_names) & set(new.token_names):

@@ -20,14 +20,10 @@ from rt1_jax.checkpoints.adam import AdamMoments
 from rt1_jax.checkpoints.loaded import RT1_ENCODER
 from rt1_jax.language import EncoderIdentity
 from rt1_jax.models.bc_z import BCZConfig
-from rt1_jax.training.fine_tuning import (
-    FineTuningError,
-    continue_optimizer,
-    put_into,
-    read_start,
-    with_start,
-)
+from rt1_jax.training.fine_tuning import FineTuningError, read_start, with_start
+from rt1_jax.training.frozen import trained_part
 from rt1_jax.training.optimizer import make_optimizer
+from rt1_jax.training.start_state import continue_optimizer, put_into
 from rt1_jax.training.state import TrainState
 
 CONFIG = small.small_model(embedding_size=6)
@@ -248,6 +244,12 @@ def test_adams_moments_of_a_tensorflow_training_go_on(tf_checkpoint):
     assert adam.count == 1234
     jax.tree.map(np.testing.assert_array_equal, adam.mu, moments.first)
     jax.tree.map(np.testing.assert_array_equal, state.params, variables["params"])
+    # Of parts that are frozen the optimiser holds nothing.
+    trained = trained_part(state.params, ("image_tokenizer",))
+    state = state.replace(opt_state=optax.adam(1e-3).init(trained))
+    state = continue_optimizer(state, start, tuned.report, ("image_tokenizer",))
+    want = {"transformer": moments.second["transformer"]}
+    jax.tree.map(np.testing.assert_array_equal, state.opt_state[0].nu, want)
 
 
 def test_a_native_runs_optimizer_goes_on_and_its_schedule_begins_anew(tmp_path):
