@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 1024  # windows
     config.smoothing = 0.0  # bins
     config.loss = ConfigDict()
-    config.loss.label_smoothing = 0.0  # share of the target spread over all bins
+    config.loss.label_smoothing = 0.0  # share of the target spread over the bins
     config.loss.field_weights = ()  # ((field, weight), ...), 1 for those that are not named
     config.frozen = ()  # parameters' paths that are not trained: ("image_tokenizer",)
     config.start = ConfigDict()

@@ -23,12 +23,15 @@ from rt1_jax.data.training_data import TrainingData, open_training_data
 from rt1_jax.data.windows import WindowSource
 from rt1_jax.training import hosts
 from rt1_jax.training.config_keys import flatten, with_newer
+from rt1_jax.training.fine_tuning import read_start, with_start
+from rt1_jax.training.frozen import frozen_line
 from rt1_jax.training.metrics import MetricsWriter
 from rt1_jax.training.optimizer import make_schedule
 from rt1_jax.training.preemption import Preemption
 from rt1_jax.training.pretrained import read_backbone, with_backbone
 from rt1_jax.training.program import Program, make_program
 from rt1_jax.training.sharding import batch_sharding, check_batch, make_mesh
+from rt1_jax.training.start_state import continue_optimizer, put_into
 from rt1_jax.training.state import TrainState
 from rt1_jax.training.step import Batch
 from rt1_jax.training.watchdog import Watchdog
@@ -79,6 +82,10 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     # ---- Data: training windows, and a few episodes held out for validation.
     complete = with_newer(config.to_dict())
     model_config = config.model.to_dict()
+    if config.backbone_weights and complete["start"]["checkpoint"]:
+        raise ValueError(
+            "backbone_weights and start.checkpoint are both set: a run begins with one of them"
+        )
     if config.backbone_weights:
         backbone, model_config = read_backbone(
             config.backbone_weights, config.architecture, model_config
@@ -99,16 +106,12 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     _check_actions(config.model, data.action_spec)
 
     # ---- The step and the state: made on the devices, or the newest checkpoint's.
-    program = make_program(
-        config,
-        mesh,
-        action_spec=data.action_spec,
-        image_size=data.image_size,
-        statistics=data.statistics,
-        model_config=model_config,
-        embedding_dimensions=data.encoder.dimensions,
-    )
     steps_before = native.list_checkpoints(root)
+    description = _describe(config, model_config, data)
+    if steps_before and complete["start"]["checkpoint"]:  # the statistics that it has begun with
+        path = checkpoint_path(root, steps_before[-1])
+        description.embedding_statistics = native.read_description(path).embedding_statistics
+    program = _program(config, mesh, description, data)
     hosts.check_agreement(
         {
             **{f"config.{key}": value for key, value in flatten(config.to_dict()).items()},
@@ -125,6 +128,9 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         state = program.init()
         if config.backbone_weights:
             state = placed(with_backbone(state, model_config, backbone), program)
+        if complete["start"]["checkpoint"]:
+            state, description = _fine_tuned(state, description, complete, progress)
+            program = _program(config, mesh, description, data)
     first_step = int(state.step)
     batches = data.batches(
         functools.partial(put_batch, program.mesh), position, first_step, jax.process_index()
@@ -137,12 +143,14 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         print(f"{config.name}: {parameters:,} parameters, {data.episodes:,} episodes", flush=True)
         if mesh.size > 1:
             print(program.table(), flush=True)
+        if complete["frozen"]:
+            print(frozen_line(state.params, tuple(complete["frozen"])), flush=True)
     schedule = make_schedule(config.optimizer)
     key = jax.random.key(config.seed)
     last_step = config.optimizer.steps
     frames_a_batch = config.batch_size * (frames + complete["data"]["chunk"] - 1)
     guards = complete["guards"]
-    run = _Run(config, root, _describe(config, model_config, data), data, program, first_step)
+    run = _Run(config, root, description, data, program, first_step)
 
     # ---- The loop.
     bar = tqdm.tqdm(
@@ -212,6 +220,41 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         "parameters": parameters,
         "preempted": preempted and step < last_step,
     }
+
+
+def _program(
+    config: Any, mesh: Mesh, description: native.PolicyDescription, data: TrainingData
+) -> Program:
+    return make_program(
+        config,
+        mesh,
+        action_spec=description.action_spec,
+        image_size=description.image_size,
+        statistics=description.embedding_statistics,
+        model_config=description.model,
+        embedding_dimensions=data.encoder.dimensions,
+    )
+
+
+def _fine_tuned(
+    state: TrainState,
+    description: native.PolicyDescription,
+    complete: dict[str, Any],
+    progress: bool,
+) -> tuple[TrainState, native.PolicyDescription]:
+    """The fresh state with what it takes from `start.checkpoint`, and the description with that."""
+    start = read_start(complete["start"]["checkpoint"])
+    fresh = {"params": state.params, "batch_stats": state.batch_stats}
+    tuned = with_start(fresh, start, description)
+    if progress:
+        print(tuned.report.table(), flush=True)
+    state = put_into(state, tuned.variables)
+    if not complete["start"]["reset_optimizer"]:
+        state = continue_optimizer(state, start, tuned.report, tuple(complete["frozen"]))
+    source = {**description.source, "start": str(start), "reused": tuned.report.counts()}
+    return state, dataclasses.replace(
+        description, embedding_statistics=tuned.statistics, source=source
+    )
 
 
 def _what_failed(step: int, error: Exception, root: Any) -> str:

@@ -20,6 +20,7 @@ from rt1_jax.models import registry
 from rt1_jax.models.platform import traced_for
 from rt1_jax.training import sharding
 from rt1_jax.training.config_keys import data_with_newer, with_newer
+from rt1_jax.training.loss import check_label_smoothing, token_weights
 from rt1_jax.training.optimizer import make_optimizer
 from rt1_jax.training.state import TrainState
 from rt1_jax.training.step import StepOptions, given_actions, make_eval_step, make_train_step
@@ -105,12 +106,16 @@ def make_program(
     data = data_with_newer(config.data.to_dict())
     embedding_size = config.model.embedding_size
 
+    options = _options(config, complete, mesh, action_spec)
+
     def init(key: jax.Array) -> TrainState:
         images = jnp.zeros((1, config.model.frames, *image_size, 3), jnp.uint8)
         embeddings = jnp.zeros((1, embedding_size), jnp.float32)
         actions = _actions(action_spec, (1, config.model.frames), jnp.zeros)
         given = given_actions(model, actions, action_spec)
-        return TrainState.create(model.init(key, images, embeddings, **given), optimizer)
+        return TrainState.create(
+            model.init(key, images, embeddings, **given), optimizer, options.frozen
+        )
 
     # ---- Shapes first, then shardings, then the functions onto them.
     abstract = jax.eval_shape(init, jax.random.key(config.seed))
@@ -121,12 +126,6 @@ def make_program(
     whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
     kind = platform or mesh.devices.flat[0].platform
-    options = StepOptions(
-        accumulate=step["accumulate"],
-        remat=step["remat"],
-        statistics_groups=mesh.size if _is_replica(step["batch_statistics"]) else 1,
-        smoothing=config.smoothing,
-    )
     train = make_train_step(
         model,
         action_spec,
@@ -178,6 +177,25 @@ def make_program(
         abstract_batch=batch,
         abstract_key=_array(key.shape, key.dtype, whole),
         specs=specs,
+    )
+
+
+def _options(
+    config: Any, complete: dict[str, Any], mesh: Mesh, action_spec: ActionSpec
+) -> StepOptions:
+    """The step's options, checked before anything is compiled."""
+    step, loss = complete["step"], complete["loss"]
+    weights = tuple((str(name), float(weight)) for name, weight in loss["field_weights"])
+    check_label_smoothing(loss["label_smoothing"])
+    token_weights(action_spec, weights)
+    return StepOptions(
+        accumulate=step["accumulate"],
+        remat=step["remat"],
+        statistics_groups=mesh.size if _is_replica(step["batch_statistics"]) else 1,
+        smoothing=config.smoothing,
+        label_smoothing=loss["label_smoothing"],
+        field_weights=weights,
+        frozen=tuple(complete["frozen"]),
     )
 
 

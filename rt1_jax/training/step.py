@@ -14,9 +14,11 @@ from flax import linen as nn
 from rt1_jax.actions import ActionSpec
 from rt1_jax.data.augmentation import Augmentation, augment
 from rt1_jax.language import EmbeddingStatistics
+from rt1_jax.models.frozen_statistics import frozen_statistics
 from rt1_jax.models.training_options import training_options
 from rt1_jax.models.windows import decode_windows, gather_windows
 from rt1_jax.training.continuous_loss import continuous_action_loss
+from rt1_jax.training.frozen import merge, split, trainable_mask
 from rt1_jax.training.loss import action_loss
 from rt1_jax.training.state import TrainState
 
@@ -35,13 +37,17 @@ class StepOptions:
         gradient are those of the whole batch, normalisation statistics those of each part.
       remat: what is computed again for the gradient, see `TrainingOptions`.
       statistics_groups: into how many groups a batch is split for batch normalisation.
-      smoothing: see `token_cross_entropy`.
+      smoothing, label_smoothing, field_weights: see `action_loss`.
+      frozen: paths of parameters that are not trained, see `rt1_jax.training.frozen`.
     """
 
     accumulate: int = 1
     remat: str = "none"
     statistics_groups: int = 1
     smoothing: float = 0.0
+    label_smoothing: float = 0.0
+    field_weights: tuple[tuple[str, float], ...] = ()
+    frozen: tuple[str, ...] = ()
 
 
 _PLAIN = StepOptions()
@@ -78,10 +84,15 @@ def make_train_step(
     ) -> tuple[Any, Metrics, Any]:
         """Of a batch or a part of it: gradients, metrics, and the new normalisation statistics."""
 
-        def loss_of(params: Any) -> tuple[jax.Array, Any]:
-            with training_options(options.remat, options.statistics_groups):
+        trained, fixed = split(state.params, trainable_mask(state.params, options.frozen))
+
+        def loss_of(trained: Any) -> tuple[jax.Array, Any]:
+            with (
+                training_options(options.remat, options.statistics_groups),
+                frozen_statistics(options.frozen),
+            ):
                 outputs, updates = apply(
-                    {"params": params, "batch_stats": state.batch_stats},
+                    {"params": merge(trained, fixed), "batch_stats": state.batch_stats},
                     batch["images"],
                     _standardize(batch["embedding"], statistics),
                     train=True,
@@ -90,12 +101,12 @@ def make_train_step(
                     **_method(batch),
                     **given_actions(model, batch["actions"], spec),
                 )
-            loss, metrics = _loss(model, outputs, batch, spec, options.smoothing)
+            loss, metrics = _loss(model, outputs, batch, spec, options)
             if share is not None:
                 loss, metrics = jax.tree.map(lambda x: x * share, (loss, metrics))
             return loss, (metrics, updates.get("batch_stats", {}))
 
-        grads, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        grads, (metrics, batch_stats) = jax.grad(loss_of, has_aux=True)(trained)
         return grads, metrics, batch_stats
 
     def accumulated(
@@ -126,7 +137,7 @@ def make_train_step(
         else:
             grads, metrics, batch_stats = accumulated(state, batch, depth_key, dropout_key)
         metrics["gradient_norm"] = optax.global_norm(grads)
-        return state.advance(grads, batch_stats, optimizer, average_decay), metrics
+        return state.advance(grads, batch_stats, optimizer, average_decay, options.frozen), metrics
 
     return step
 
@@ -175,15 +186,19 @@ def split_batch(batch: Batch, parts: int) -> Batch:
 
 
 def _loss(
-    model: Any, outputs: jax.Array, batch: Batch, spec: ActionSpec, smoothing: float = 0.0
+    model: Any, outputs: jax.Array, batch: Batch, spec: ActionSpec, options: StepOptions = _PLAIN
 ) -> tuple[jax.Array, Metrics]:
     actions, mask = batch["actions"], _mask(model, batch)
     if _is_chunk(batch):
         frames = model.config.frames
         actions = {name: gather_windows(value, frames) for name, value in actions.items()}
+    weights: dict[str, Any] = {
+        "label_smoothing": options.label_smoothing,
+        "field_weights": options.field_weights,
+    }
     if model.config.decoding == "continuous":
-        return continuous_action_loss(outputs, actions, mask, spec)
-    return action_loss(outputs, actions, mask, spec, smoothing)
+        return continuous_action_loss(outputs, actions, mask, spec, **weights)
+    return action_loss(outputs, actions, mask, spec, options.smoothing, **weights)
 
 
 def _mask(model: Any, batch: Batch) -> jax.Array:

@@ -36,6 +36,12 @@ def check_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pa
     Raises:
       WorkdirError: the directory holds a run with another config; the first difference is named.
     """
+    if "://" in str(workdir):
+        raise WorkdirError(
+            f"--workdir is {str(workdir)!r}, expected a directory: checkpoints appear by renaming, "
+            "which a bucket cannot do at once; mount a file system that all hosts see "
+            "(docs/tpu_pods.md)"
+        )
     root = pathlib.Path(workdir).absolute()
     path = root / "config.json"
     if path.exists():

@@ -1,6 +1,6 @@
 """Trains the small model in a process of its own; for tests of several devices, processes, faults.
 
-python tests/support/run_training.py DATASET WORKDIR '{"optimizer.steps": 8, "batch_size": 8, ...}' \
+python tests/support/run_training.py DATASET WORKDIR '{"optimizer.steps": 8, ...}' \
     [COORDINATOR PROCESSES PROCESS]
 """
 

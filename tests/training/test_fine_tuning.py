@@ -22,6 +22,7 @@ from rt1_jax.language import EncoderIdentity
 from rt1_jax.models.bc_z import BCZConfig
 from rt1_jax.training.fine_tuning import FineTuningError, read_start, with_start
 from rt1_jax.training.frozen import trained_part
+from rt1_jax.training.loop import train
 from rt1_jax.training.optimizer import make_optimizer
 from rt1_jax.training.start_state import continue_optimizer, put_into
 from rt1_jax.training.state import TrainState
@@ -342,3 +343,36 @@ def test_what_cannot_be_is_refused(start):
         FineTuningError, match=r"nothing of its transformer fits .*d_model is 16 there and 24 here"
     ):
         with_start(fresh(config), start, about(config))
+
+
+def test_a_run_that_starts_from_another(tmp_path, capsys):
+    """By the loop: what is reused is printed and recorded; what is frozen stays as it was."""
+    dataset = small.make_dataset(tmp_path / "data")
+    first = small.small_config(dataset, steps=4)
+    train(first, tmp_path / "first", progress=False)
+    config = small.small_config(dataset, steps=4)
+    config.start.checkpoint = str(tmp_path / "first")
+    config.frozen = ("image_tokenizer",)
+    config.data.travel_repeats = 1
+    config.loss.field_weights = (("world_vector", 2.0),)
+    config.loss.label_smoothing = 0.1
+    train(config, tmp_path / "second", progress=True)
+    printed = capsys.readouterr().out
+    assert "start from first (native" in printed
+    assert "frozen: image_tokenizer;" in printed
+    before, after = (
+        native.load_variables(tmp_path / name / "checkpoints" / "4") for name in ("first", "second")
+    )
+    same = jax.tree.map(
+        np.array_equal, before["params"]["image_tokenizer"], after["params"]["image_tokenizer"]
+    )
+    assert all(jax.tree.leaves(same))
+    jax.tree.map(np.testing.assert_array_equal, before["batch_stats"], after["batch_stats"])
+    kernel = "output_tokens"
+    trained = [v["params"]["transformer"][kernel]["kernel"] for v in (before, after)]
+    assert (trained[0] != trained[1]).any()
+    source = native.read_description(tmp_path / "second" / "checkpoints" / "4").source
+    assert source["start"].startswith("first (native")
+    config.loss.field_weights = (("gripper", 2.0),)
+    with pytest.raises(ValueError, match="gripper"):
+        train(config, tmp_path / "third", progress=False)

@@ -106,9 +106,7 @@ def test_two_processes_are_one_run(dataset, alone, tmp_path):
 
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "5")
     processes.finish(
-        processes.start_training(
-            dataset, tmp_path / "run", {**CHANGES, "mesh.fsdp": 4}, devices=4
-        )
+        processes.start_training(dataset, tmp_path / "run", {**CHANGES, "mesh.fsdp": 4}, devices=4)
     )
     again = training_losses(tmp_path / "run")
     np.testing.assert_allclose(list(again.values()), list(want.values()), rtol=1e-5)
