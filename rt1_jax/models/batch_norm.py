@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rt1_jax.models.frozen_statistics import has_frozen_statistics
+from rt1_jax.models.platform import platform
 from rt1_jax.models.reductions import channel_sums
+from rt1_jax.models.training_options import training_options
 
 
 class BatchNorm(nn.Module):
@@ -27,19 +29,21 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       unbiased: whether the running variance takes the unbiased estimate.
       dtype: of the result.
+      packed: images whose channels lie side by side, see `rt1_jax.models.packing`.
     """
 
     momentum: float
     epsilon: float
     unbiased: bool
     dtype: jnp.dtype = jnp.float32
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        channels = x.shape[-1]
+        channels = x.shape[-1] // self.packed
         if not (train or self.is_initializing() or self.has_variable("params", "scale")):
             folded: Any = self.get_variable("params", "bias")  # see fold_batch_norm
-            return x + folded.astype(self.dtype)
+            return x + jnp.tile(folded.astype(self.dtype), self.packed)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         scale = self.param("scale", nn.initializers.ones, (channels,))
@@ -47,14 +51,52 @@ class BatchNorm(nn.Module):
         if not train or has_frozen_statistics(self.path):
             multiplier = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
             offset = bias - running_mean.value * multiplier
-            return x * multiplier.astype(self.dtype) + offset.astype(self.dtype)
-        y, mean, var = _normalize(x, scale, bias, self.epsilon)
+            multiplier, offset = (
+                jnp.tile(of.astype(self.dtype), self.packed) for of in (multiplier, offset)
+            )
+            return x * multiplier + offset
+        groups = training_options().statistics_groups
+        if groups == self.packed == 1 and platform() == "cpu":
+            y, mean, var = _normalize(x, scale, bias, self.epsilon)
+        else:
+            y, mean, var = _normalize_groups(x, scale, bias, self.epsilon, groups, self.packed)
         if not self.is_initializing():
-            count = x.size // channels
+            count = x.size // channels // groups
             new_var = var * (count / max(count - 1, 1)) if self.unbiased else var
             running_mean.value += (1 - self.momentum) * (mean - running_mean.value)
             running_var.value += (1 - self.momentum) * (new_var - running_var.value)
         return y.astype(self.dtype)
+
+
+def _normalize_groups(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, groups: int, packed: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As `_normalize`, each group of the batch by its own statistics; returns their means.
+
+    For compilers that fuse sums into what makes their operand: both sums are taken in one pass, and
+    the gradient is left to differentiation, so that nothing stands between two convolutions. In
+    float32, as a bfloat16 operand is exact in it.
+    """
+    if x.shape[0] % groups:
+        raise ValueError(
+            f"{x.shape[0]} rows of {packed} images are not divided by {groups} groups of statistics"
+        )
+    # Rows and columns stay axes of their own: merged, the array would have to be moved in memory.
+    split = x.reshape(groups, x.shape[0] // groups, *x.shape[1:]).astype(jnp.float32)
+    axes = tuple(range(1, split.ndim - 1))
+    count = split.size // groups // x.shape[-1] * packed
+    # [groups, channels], of all images that lie side by side
+    sums = [
+        of.sum(axes).reshape(groups, packed, -1).sum(1) / count for of in (split, split * split)
+    ]
+    mean, var = sums[0], jnp.maximum(sums[1] - sums[0] * sums[0], 0.0)
+    multiplier = scale * jax.lax.rsqrt(var + epsilon)
+    offset = bias - mean * multiplier
+    multiplier, offset = (
+        jnp.expand_dims(jnp.tile(of, (1, packed)), axes) for of in (multiplier, offset)
+    )
+    y = (split * multiplier + offset).astype(x.dtype).reshape(x.shape)
+    return y, jax.lax.stop_gradient(mean.mean(0)), jax.lax.stop_gradient(var.mean(0))
 
 
 def fold_batch_norm(variables: Mapping[str, Any], epsilon: float) -> dict[str, Any]:

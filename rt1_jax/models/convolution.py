@@ -11,6 +11,8 @@ from jax import lax
 
 from rt1_jax.models import depthwise
 from rt1_jax.models.matrix_product import matrix_product
+from rt1_jax.models.packing import pack_dense, pack_depthwise
+from rt1_jax.models.platform import platform
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 
@@ -24,11 +26,23 @@ class PointwiseConv(nn.Module):
     features: int
     use_bias: bool = False
     dtype: jnp.dtype = jnp.float32
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", _KERNEL_INIT, (x.shape[-1], self.features))
-        y = matrix_product(x, kernel.astype(self.dtype))
+        inputs = x.shape[-1] // self.packed
+        kernel = self.param("kernel", _KERNEL_INIT, (inputs, self.features))
+        kernel = pack_dense(kernel.astype(self.dtype), self.packed)
+        if platform() == "tpu" and x.ndim == 4:  # flattened rows would be moved in its memory
+            y = lax.conv_general_dilated(
+                x,
+                kernel[None, None],
+                (1, 1),
+                "VALID",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+        else:
+            y = matrix_product(x, kernel)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.astype(self.dtype)
@@ -44,19 +58,20 @@ class StemConv(nn.Module):
     padding: Literal["keras", "same", "symmetric"]
     lowering: depthwise.Lowering = "auto"
     dtype: jnp.dtype = jnp.float32
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        size = self.kernel_size
-        kernel = self.param("kernel", _KERNEL_INIT, (size, size, x.shape[-1], self.features))
-        kernel = kernel.astype(self.dtype)
+        size, inputs = self.kernel_size, x.shape[-1] // self.packed
+        kernel = self.param("kernel", _KERNEL_INIT, (size, size, inputs, self.features))
+        kernel = pack_dense(kernel.astype(self.dtype), self.packed)
         pads = depthwise.convolution_pads(x.shape[1:3], size, self.stride, self.padding)
 
         def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
             padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
             views = [view for _, _, view in depthwise.shifted_views(padded, size, self.stride)]
             patches = jnp.concatenate(views, axis=-1)  # [n, h', w', k * k * c]
-            return matrix_product(patches, kernel.reshape(-1, self.features))
+            return matrix_product(patches, kernel.reshape(-1, kernel.shape[-1]))
 
         def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
             return lax.conv_general_dilated(
@@ -78,6 +93,7 @@ class DepthwiseConv(nn.Module):
     padding: Literal["keras", "same", "symmetric"]
     lowering: depthwise.Lowering = "auto"
     dtype: jnp.dtype = jnp.float32
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -86,10 +102,10 @@ class DepthwiseConv(nn.Module):
         init = nn.initializers.variance_scaling(
             2.0, "fan_out", "truncated_normal", in_axis=(), out_axis=(), batch_axis=(2,)
         )
-        kernel = self.param("kernel", init, (size, size, x.shape[-1]))
+        kernel = self.param("kernel", init, (size, size, x.shape[-1] // self.packed))
         return depthwise.depthwise_convolution(
             x,
-            kernel.astype(self.dtype),
+            pack_depthwise(kernel.astype(self.dtype), self.packed),
             stride=self.stride,
             pads=depthwise.convolution_pads(x.shape[1:3], size, self.stride, self.padding),
             lowering=self.lowering,

@@ -10,6 +10,11 @@ from rt1_jax.models.batch_norm import BatchNorm
 from rt1_jax.models.config import BlockConfig, EfficientNetConfig
 from rt1_jax.models.convolution import DepthwiseConv, PointwiseConv, StemConv
 from rt1_jax.models.film import FiLM
+from rt1_jax.models.packing import pack, pack_rows, unpack
+from rt1_jax.models.training_options import training_options
+
+_MANY_CHANNELS = 512
+"""From so many on images are not packed: a multiple of 128 is near."""
 
 
 class EfficientNet(nn.Module):
@@ -27,6 +32,8 @@ class EfficientNet(nn.Module):
     def __call__(self, images: jax.Array, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Images ``[n, h, w, c]`` and embeddings ``[m, e]`` (m divides n) to ``[n, h', w', f]``."""
         config = self.config
+        packed = training_options().packed_images if train else 1
+        x = pack(images, packed)
         x = StemConv(
             config.scaled(config.stem_filters),
             config.stem_kernel,
@@ -34,13 +41,17 @@ class EfficientNet(nn.Module):
             config.padding,
             config.depthwise,
             self.dtype,
+            packed,
             name="stem_conv",
-        )(images)
-        x = nn.swish(batch_norm(config, self.dtype, "stem_bn")(x, train))
+        )(x)
+        x = nn.swish(batch_norm(config, self.dtype, "stem_bn", packed)(x, train))
         for index, block in enumerate(config.blocks):
-            x = MBConv(config, block, self.dtype, name=f"block_{index:02d}")(x, train)
+            if packed > 1 and block.filters_in * block.expand_ratio > _MANY_CHANNELS:
+                x, packed = unpack(x, packed), 1
+            x = MBConv(config, block, self.dtype, packed, name=f"block_{index:02d}")(x, train)
             if self.film:
-                x = FiLM(self.dtype, name=f"film_{index:02d}")(x, embeddings)
+                x = FiLM(self.dtype, True, packed, name=f"film_{index:02d}")(x, embeddings)
+        x = unpack(x, packed)
         if config.head_filters:
             filters = config.scaled(config.head_filters)
             x = PointwiseConv(filters, dtype=self.dtype, name="head_conv")(x)
@@ -54,31 +65,33 @@ class MBConv(nn.Module):
     config: EfficientNetConfig
     block: BlockConfig
     dtype: jnp.dtype = jnp.float32
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """``[n, h, w, filters_in]`` to ``[n, h', w', filters_out]``."""
-        config, block = self.config, self.block
+        config, block, packed = self.config, self.block, self.packed
         inputs, filters = x, block.filters_in * block.expand_ratio
         if block.expand_ratio != 1:
-            x = PointwiseConv(filters, dtype=self.dtype, name="expand_conv")(x)
-            x = nn.swish(batch_norm(config, self.dtype, "expand_bn")(x, train))
+            x = PointwiseConv(filters, False, self.dtype, packed, name="expand_conv")(x)
+            x = nn.swish(batch_norm(config, self.dtype, "expand_bn", packed)(x, train))
         x = DepthwiseConv(
             block.kernel,
             block.stride,
             config.padding,
             config.depthwise,
             self.dtype,
+            packed,
             name="depthwise_conv",
         )(x)
-        x = nn.swish(batch_norm(config, self.dtype, "depthwise_bn")(x, train))
+        x = nn.swish(batch_norm(config, self.dtype, "depthwise_bn", packed)(x, train))
         if block.se_ratio > 0:
             squeezed = max(1, int(block.filters_in * block.se_ratio))
-            x = SqueezeExcite(squeezed, self.dtype, name="squeeze_excite")(x)
-        x = PointwiseConv(block.filters_out, dtype=self.dtype, name="project_conv")(x)
-        x = batch_norm(config, self.dtype, "project_bn")(x, train)
+            x = SqueezeExcite(squeezed, self.dtype, packed, name="squeeze_excite")(x)
+        x = PointwiseConv(block.filters_out, False, self.dtype, packed, name="project_conv")(x)
+        x = batch_norm(config, self.dtype, "project_bn", packed)(x, train)
         if block.residual:
-            x = StochasticDepth(block.stochastic_depth_rate)(x, train) + inputs
+            x = StochasticDepth(block.stochastic_depth_rate, packed)(x, train) + inputs
         return x
 
 
@@ -87,35 +100,45 @@ class SqueezeExcite(nn.Module):
 
     filters: int
     dtype: jnp.dtype = jnp.float32
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(self.dtype)  # [n, c]
+        channels = x.shape[-1] // self.packed
+        y = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(self.dtype)
+        y = y.reshape(-1, channels)  # [n, c], of each image
         y = nn.swish(PointwiseConv(self.filters, True, self.dtype, name="reduce")(y))
-        y = nn.sigmoid(PointwiseConv(x.shape[-1], True, self.dtype, name="expand")(y))
-        return x * y[:, None, None, :]
+        y = nn.sigmoid(PointwiseConv(channels, True, self.dtype, name="expand")(y))
+        return x * pack_rows(y, self.packed)
 
 
 class StochasticDepth(nn.Module):
     """Drops a residual branch for a whole image (Huang et al. 2016); rng ``stochastic_depth``."""
 
     rate: float
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         if not train or self.rate == 0:
             return x
         key = self.make_rng("stochastic_depth")
-        keep = jax.random.bernoulli(key, 1 - self.rate, (x.shape[0], 1, 1, 1))
+        images, channels = x.shape[0] * self.packed, x.shape[-1] // self.packed
+        keep = jax.random.bernoulli(key, 1 - self.rate, (images, 1, 1, 1))
+        if self.packed > 1:
+            keep = pack_rows(jnp.repeat(keep.reshape(images, 1), channels, axis=1), self.packed)
         return jnp.where(keep, x / (1 - self.rate), 0)
 
 
-def batch_norm(config: EfficientNetConfig, dtype: jnp.dtype, name: str) -> BatchNorm:
+def batch_norm(
+    config: EfficientNetConfig, dtype: jnp.dtype, name: str, packed: int = 1
+) -> BatchNorm:
     """The backbone's batch normalisation under that name."""
     return BatchNorm(
         config.batch_norm_momentum,
         config.batch_norm_epsilon,
         config.batch_norm_unbiased,
         dtype,
+        packed,
         name=name,
     )

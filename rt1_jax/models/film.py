@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from rt1_jax.models.packing import pack_rows
+
 MODULATION = "modulation"
 """The collection in which FiLM layers find their projections of an instruction ready-made."""
 
@@ -23,6 +25,7 @@ class FiLM(nn.Module):
 
     dtype: jnp.dtype = jnp.float32
     residual: bool = True
+    packed: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, embeddings: jax.Array) -> jax.Array:
@@ -33,16 +36,24 @@ class FiLM(nn.Module):
         variables, these are used in place of the embeddings.
         """
         n, height, width, channels = x.shape
+        channels //= self.packed
         init = nn.initializers.zeros if self.residual else nn.linear.default_kernel_init
 
         def project(name: str) -> jax.Array:
             if self.has_variable(MODULATION, name):
                 given: Any = self.get_variable(MODULATION, name)
-                return given.astype(self.dtype)[:, None, None, :]
+                return given.astype(self.dtype)
             dense = nn.Dense(channels, kernel_init=init, dtype=self.dtype, name=name)
-            return dense(embeddings)[:, None, None, :]  # [m, 1, 1, c]
+            return dense(embeddings)  # [m, c]
 
         add, multiply = project("add"), project("multiply")
+        if self.packed > 1:
+            each = n * self.packed // add.shape[0]  # images of an embedding
+            add, multiply = (
+                pack_rows(jnp.repeat(of, each, axis=0), self.packed) for of in (add, multiply)
+            )
+            return (1 + multiply if self.residual else multiply) * x + add
+        add, multiply = add[:, None, None, :], multiply[:, None, None, :]
         m = add.shape[0]
         grouped = x.reshape(m, n // m * height, width, channels)
         scale = 1 + multiply if self.residual else multiply
