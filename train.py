@@ -7,6 +7,7 @@ Run it again with the same --workdir to go on where it stopped.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from absl import app, flags, logging
@@ -14,6 +15,9 @@ from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Checkpoints, metrics and config go here.")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, of several.")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes; found out if 0.")
+_PROCESS = flags.DEFINE_integer("process", -1, "Which of them this is; found out if -1.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -22,12 +26,21 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save
-    from rt1_jax.training.loop import NonFiniteLossError, train
+    from rt1_jax.training import hosts
+    from rt1_jax.training.loop import NonFiniteLossError, StepFailedError, train
+    from rt1_jax.training.preemption import RESTART_CODE
 
     try:
+        hosts.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         summary = train(_CONFIG.value, str(_WORKDIR.value))
     except (ValueError, NonFiniteLossError) as error:
         sys.exit(f"train.py: {error}")
+    except StepFailedError as error:
+        print(f"train.py: {error}", file=sys.stderr, flush=True)
+        os._exit(RESTART_CODE)  # exit handlers would wait for the process that is gone
+    if summary["preempted"]:
+        print(f"told to go: saved in {_WORKDIR.value}; start it again")
+        sys.exit(RESTART_CODE)
     print(
         f"trained {summary['steps']} steps in {summary['seconds']:.0f} s "
         f"({summary['frames_per_second']:.0f} frames/s): loss {summary['loss']:.3f}, "

@@ -28,7 +28,7 @@ from rt1_jax.language.standardize import EmbeddingStatistics
 from rt1_jax.models import registry
 from rt1_jax.training.optimizer import make_optimizer
 from rt1_jax.training.state import TrainState
-from rt1_jax.training.step import make_eval_step, make_train_step
+from rt1_jax.training.step import StepOptions, make_eval_step, make_train_step
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIRST_STEPS, HELD_OUT, BATCH, COMPONENTS = 4, 300, 48, 24
@@ -145,7 +145,7 @@ def train(
             statistics=None,
             average_decay=0.99,
             augmentation=Augmentation.from_config(config.data),
-            smoothing=config.smoothing,
+            options=StepOptions(smoothing=config.smoothing),
         ),
         donate_argnums=0,
     )

@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 1024  # windows
     config.smoothing = 0.0  # bins
     config.loss = ConfigDict()
-    config.loss.label_smoothing = 0.0  # share of the target spread over all bins
+    config.loss.label_smoothing = 0.0  # share of the target spread over the bins
     config.loss.field_weights = ()  # ((field, weight), ...), 1 for those that are not named
     config.frozen = ()  # parameters' paths that are not trained: ("image_tokenizer",)
     config.start = ConfigDict()
@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
     config.mesh.data = -1  # devices that share the batch alone; -1 is all that are left
     config.mesh.fsdp = 1  # devices that share the batch and the parameters
     config.mesh.shard_from = 65_536  # numbers; smaller parameters are on every device
+    config.mesh.rules = ()  # ((pattern of a path, ("fsdp", None)), ...), before the size
     config.step = ConfigDict()
     config.step.accumulate = 1  # parts of a batch, one after another
     config.step.remat = "none"  # what is computed again for the gradient

@@ -115,35 +115,89 @@ def save_checkpoint(
       training: the train state, to resume from.
       iterator: the data iterator's position.
     """
+    writing = begin_checkpoint(directory, variables, training, moments)
+    writing.finish(checkpoint_config(description, variables, moments), iterator)
+
+
+@dataclasses.dataclass
+class Writing:
+    """A checkpoint whose arrays are being written in the background."""
+
+    final: pathlib.Path
+    checkpointers: list[Any]
+
+    def finish(self, config: dict[str, Any], iterator: dict[str, Any] | None) -> None:
+        """Waits for the arrays of all processes; process 0 adds the rest and renames it."""
+        try:
+            for checkpointer in self.checkpointers:
+                checkpointer.wait_until_finished()
+        finally:
+            for checkpointer in self.checkpointers:
+                checkpointer.close()
+        if jax.process_index():
+            return
+        temporary = partial_name(self.final)
+        if iterator is not None:
+            write_atomically(temporary / "iterator.json", json.dumps(iterator))
+        write_atomically(temporary / "config.json", json.dumps(config, indent=1))
+        os.replace(temporary, self.final)
+
+
+def begin_checkpoint(
+    directory: str | os.PathLike[str],
+    variables: Any,
+    training: Any = None,
+    moments: AdamMoments | None = None,
+) -> Writing:
+    """Begins what `save_checkpoint` does; returns when the arrays are off the devices.
+
+    Every process of a run calls it with its part of the arrays, in a directory that all see.
+    """
     final = pathlib.Path(directory).absolute()
     if final.exists():
         raise CheckpointError(f"{final} exists already: remove it or choose another name")
-    temporary = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    with _checkpointer() as orbax:
-        orbax.save(temporary / "variables", _unboxed(variables))
-        if moments is not None:
-            orbax.save(temporary / "adam", {"first": moments.first, "second": moments.second})
-        if training is not None:
-            orbax.save(temporary / "training", training)
-        orbax.wait_until_finished()
-    if iterator is not None:
-        write_atomically(temporary / "iterator.json", json.dumps(iterator))
+    temporary = partial_name(final)
+    if jax.process_index() == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(f"checkpoint {final.name}")
+    items = {"variables": _unboxed(variables)}
+    if moments is not None:
+        items["adam"] = {"first": moments.first, "second": moments.second}
+    if training is not None:
+        items["training"] = training
+    writing = Writing(final, [])
+    for name, tree in items.items():
+        writing.checkpointers.append(_checkpointer())
+        writing.checkpointers[-1].save(temporary / name, tree)
+    return writing
+
+
+def partial_name(final: pathlib.Path) -> pathlib.Path:
+    """Where a checkpoint is until it is whole."""
+    return final.with_name(f".{final.name}.partial")
+
+
+def checkpoint_config(
+    description: PolicyDescription, variables: Any, moments: AdamMoments | None = None
+) -> dict[str, Any]:
+    """The content of `config.json`."""
     content = {
         "format": FORMAT,
         "version": VERSION,
         **description.to_json(),
         "tensors": _tensor_shapes(variables),
-        "libraries": _library_versions(),
+        "libraries": library_versions(),
     }
     if moments is not None:
         content["adam"] = {
             "iterations": moments.iterations,
             "learning_rate": moments.learning_rate,
         }
-    write_atomically(temporary / "config.json", json.dumps(content, indent=1))
-    os.replace(temporary, final)
+    return content
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -292,7 +346,8 @@ def _tensor_shapes(variables: Any) -> dict[str, str]:
     }
 
 
-def _library_versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Of what a checkpoint was made with."""
     import importlib.metadata
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")

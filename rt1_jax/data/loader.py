@@ -4,6 +4,9 @@ Every window of every episode appears once an epoch (`travel_repeats` times if t
 its last step), in an order fixed by the seed. There is no shuffle buffer, since any window can be
 read at random. The iterator's position is a small dict (`get_state`/`set_state`), saved with each
 checkpoint, so that a resumed run sees exactly the batches that it would have seen.
+
+Of each batch every process reads a block of rows: the batches are the same for any number of
+processes, and so is the place of a run in them, which is the number of batches taken.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ def make_loader(
     image_size: tuple[int, int] | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    first_batch: int = 0,
 ) -> grain.IterDataset[Batch]:
     """An all but endless stream of shuffled batches of windows.
 
@@ -57,7 +61,8 @@ def make_loader(
       threads: reading threads (of each worker).
       travel_repeats: how often windows in which the hand travels appear; see `WindowSource`.
       image_size: (height, width) of all frames, for a mixture of several sizes.
-      process_index, process_count: this host's share of the windows, every `process_count`-th.
+      process_index, process_count: this host's rows of each batch, one block after another.
+      first_batch: where to begin: batches that were taken before.
 
     Returns:
       an iterable; each iterator has `get_state()` and `set_state()`.
@@ -70,30 +75,48 @@ def make_loader(
     if weights is None:
         weights = [float(len(source)) for source in sources]
     _check_weights(weights, parts)
-    mine = []
-    for number, source in enumerate(sources):
-        order = grain.MapDataset.source(source).seed((seed + _SEED_STEP * number) % 2**32).shuffle()
-        share = order[process_index::process_count]
-        if len(parts) > 1 and not len(share):
-            raise DatasetError(
-                f"{parts[number].directory} gives no window to process {process_index} of "
-                f"{process_count}: it is too small for so many"
-            )
-        mine.append(share)
-    total = sum(len(share) for share in mine)
-    if total < batch_size:
+    shuffled = [
+        grain.MapDataset.source(source).seed((seed + _SEED_STEP * number) % 2**32).shuffle()
+        for number, source in enumerate(sources)
+    ]
+    total, rows = sum(len(order) for order in shuffled), batch_size * process_count
+    if total < rows:
         directories = ", ".join(str(store.directory) for store in parts)
         unit = f"windows of {frames} frames" if chunk == 1 else f"chunks of {chunk} windows"
         raise DatasetError(
-            f"{directories} gives {total} {unit} to this process, fewer than one batch of "
-            f"{batch_size}: lower batch_size or make more episodes"
+            f"{directories} gives {total} {unit}, fewer than one batch of {rows}: lower batch_size "
+            "or make more episodes"
         )
-    endless = [share.repeat(_EPOCHS) for share in mine]
+    endless = [order.repeat(_EPOCHS) for order in shuffled]
     mixed = endless[0] if len(endless) == 1 else grain.MapDataset.mix(endless, list(weights))
-    stream = mixed.batch(batch_size).to_iter_dataset(
+    if process_count > 1:
+        mixed = _Rows(mixed, batch_size, process_index, process_count)
+    batches = mixed.batch(batch_size)
+    if first_batch:
+        batches = batches[first_batch:]
+    stream = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * max(threads, 1))
     )
     return in_workers(stream, workers)
+
+
+class _Rows(grain.MapDataset[Window]):
+    """Of every batch of `rows * processes` items, the block of one process."""
+
+    def __init__(
+        self, parent: grain.MapDataset[Window], rows: int, process: int, processes: int
+    ) -> None:
+        super().__init__(parent)
+        self._rows, self._process, self._processes = rows, process, processes
+
+    def __len__(self) -> int:
+        return len(self._parent) // (self._rows * self._processes) * self._rows
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, row = divmod(index, self._rows)
+        return self._parent[(batch * self._processes + self._process) * self._rows + row]
 
 
 def in_workers(stream: grain.IterDataset[Any], workers: int) -> grain.IterDataset[Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
 from rt1_jax.actions import ActionSpec
-from rt1_jax.data.loader import Batch, make_loader
+from rt1_jax.data.loader import Batch, make_loader, prefetch
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
 from rt1_jax.data.subset import choose_episodes, split_validation
@@ -27,10 +28,12 @@ class TrainingData:
       action_spec, encoder, frame_rate, image_size: of all of it.
       source: how it was made, for the checkpoint's description.
       episodes: to train on.
-      stream: batches, see `make_loader`.
+      stream: (first batch) -> batches from there on, see `make_loader`.
       validation: {dataset: windows held out}.
       statistics: standardise the embeddings, or None to leave them as they are.
       order: JSON-able; what the order of the batches depends on.
+      counted: whether a place in the stream is the number of batches before it, on any number of
+        processes; else it is what the stream's iterator says, for each process.
     """
 
     action_spec: ActionSpec
@@ -39,33 +42,83 @@ class TrainingData:
     image_size: tuple[int, int]
     source: Any
     episodes: int
-    stream: grain.IterDataset[Batch]
+    stream: Callable[[int], grain.IterDataset[Batch]]
     validation: dict[str, WindowSource]
     statistics: EmbeddingStatistics | None
     order: dict[str, Any]
+    counted: bool = True
 
-    def position(self, batches: grain.DatasetIterator[Batch]) -> dict[str, Any]:
-        """Where an iterator of the stream is, to be saved with a checkpoint."""
-        return {"order": self.order, "state": batches.get_state()}
+    def batches(
+        self,
+        put: Callable[[Batch], Batch],
+        position: dict[str, Any] | None = None,
+        step: int = 0,
+        process: int = 0,
+    ) -> Batches:
+        """Batches from a saved position on, put on the device ahead of their use.
 
-    def go_to(self, batches: grain.DatasetIterator[Batch], position: dict[str, Any]) -> None:
-        """Sets an iterator of the stream to a saved position.
+        Args:
+          put: e.g. `jax.device_put`.
+          position: of `Batches.position`, of all processes together; None for the beginning.
+          step: steps that were taken before, for positions of older checkpoints.
+          process: which of the processes this is.
 
         Raises:
           DatasetError: the position is of other data, or of another order of them.
         """
-        if "order" not in position:  # of an older checkpoint
-            batches.set_state(position)
-            return
-        saved = position["order"]
-        for key in sorted({*saved, *self.order}):
-            if saved.get(key) != self.order.get(key):
+        first = 0
+        if position is not None:
+            self._check_order(position.get("order", {}))
+            first = position.get("batches", step) if self.counted else 0
+        iterator = iter(prefetch(self.stream(first), put))
+        if position is not None and not self.counted:
+            states = position["states"] if "states" in position else [position["state"]]
+            if process >= len(states):
                 raise DatasetError(
-                    f"the checkpoint's position in the data is for {key} {saved.get(key)}, here it "
-                    f"is {self.order.get(key)}: it cannot be gone on from; give it the data and the "
+                    f"the checkpoint's position in the data is of {len(states)} processes, here are "
+                    "more: RLDS files as they are can be gone on with on as many processes only"
+                )
+            iterator.set_state(states[process])
+        return Batches(iterator, self, first)
+
+    def _check_order(self, saved: dict[str, Any]) -> None:
+        for key in sorted(saved.keys() & self.order.keys()):
+            if saved[key] != self.order[key]:
+                raise DatasetError(
+                    f"the checkpoint's position in the data is for {key} {saved[key]}, here it "
+                    f"is {self.order[key]}: it cannot be gone on from; give it the data and the "
                     "loader that it had, or start another run"
                 )
-        batches.set_state(position["state"])
+
+
+class Batches:
+    """An iterator of batches that knows its place."""
+
+    def __init__(
+        self, iterator: grain.DatasetIterator[Batch], data: TrainingData, first: int
+    ) -> None:
+        self._iterator, self._data, self._taken = iterator, data, first
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._iterator)
+        self._taken += 1
+        return batch
+
+    def position(self) -> dict[str, Any]:
+        """Where it is, JSON-able, to be saved with a checkpoint."""
+        place = (
+            {"batches": self._taken}
+            if self._data.counted
+            else {"state": self._iterator.get_state()}
+        )
+        return {"order": self._data.order, **place}
+
+    def close(self) -> None:
+        """Ends its threads and worker processes."""
+        self._iterator.close()
 
 
 def open_training_data(
@@ -135,7 +188,8 @@ def open_training_data(
         parts.append(part)
         if validation is not None:
             held_out[store.directory.name] = WindowSource(validation, frames, image_size=size)
-    stream = make_loader(
+    stream = functools.partial(
+        make_loader,
         parts,
         frames=frames,
         batch_size=batch_size,
@@ -149,6 +203,7 @@ def open_training_data(
         process_index=process_index,
         process_count=process_count,
     )
+    stream(first_batch=0)  # what does not fit is said now
     first = stores[0]
     sources = [store.description["source"] for store in stores]
     return TrainingData(
@@ -160,7 +215,7 @@ def open_training_data(
         if len(stores) == 1
         else [{"weight": w, **s} for (_, w), s in zip(entries, sources, strict=True)],
         sum(len(part) for part in parts),
-        stream,
+        lambda batch: stream(first_batch=batch),
         held_out,
         _statistics(parts, data["embedding_components"], pad=less),
         {
@@ -169,10 +224,8 @@ def open_training_data(
             "frames": frames,
             "chunk": data["chunk"],
             "travel_repeats": data["travel_repeats"],
-            "batch_size": batch_size,
+            "batch_size": batch_size * process_count,
             "seed": seed,
-            "workers": loader["workers"],
-            "hosts": process_count,
         },
     )
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rt1_jax.models.frozen_statistics import has_frozen_statistics
 from rt1_jax.models.reductions import channel_sums
 
 
@@ -43,7 +44,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        if not train:
+        if not train or has_frozen_statistics(self.path):
             multiplier = scale * jax.lax.rsqrt(running_var.value + self.epsilon)
             offset = bias - running_mean.value * multiplier
             return x * multiplier.astype(self.dtype) + offset.astype(self.dtype)

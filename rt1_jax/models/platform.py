@@ -12,7 +12,7 @@ _platform = contextvars.ContextVar[str]("platform", default="")
 
 
 def platform() -> str:
-    """``"cpu"``, ``"gpu"`` or ``"tpu"``: this process' own, unless :func:`traced_for` says other."""
+    """``"cpu"``, ``"gpu"`` or ``"tpu"``: this process' own, or that of :func:`traced_for`."""
     return _platform.get() or jax.default_backend()
 
 

@@ -22,7 +22,7 @@ NEWER_KEYS: dict[str, Any] = {
             "registry": "",
         },
     },
-    "mesh": {"data": -1, "fsdp": 1, "shard_from": 65_536},
+    "mesh": {"data": -1, "fsdp": 1, "shard_from": 65_536, "rules": ()},
     "step": {"accumulate": 1, "remat": "none", "batch_statistics": "global"},
     "loss": {"label_smoothing": 0.0, "field_weights": ()},
     "frozen": (),

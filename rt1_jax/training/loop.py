@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import os
+import pathlib
+import sys
 import time
 from typing import Any
 
 import jax
 import numpy as np
 import tqdm
+from jax.sharding import Mesh
 
 from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints import native
-from rt1_jax.data.augmentation import Augmentation
-from rt1_jax.data.loader import prefetch
+from rt1_jax.checkpoints.saver import CheckpointSaver, detached, remove_leftovers
 from rt1_jax.data.training_data import TrainingData, open_training_data
 from rt1_jax.data.windows import WindowSource
-from rt1_jax.models import registry
-from rt1_jax.training.config_keys import data_with_newer
+from rt1_jax.training import hosts
+from rt1_jax.training.config_keys import flatten, with_newer
+from rt1_jax.training.fine_tuning import read_start, with_start
+from rt1_jax.training.frozen import frozen_line
 from rt1_jax.training.metrics import MetricsWriter
-from rt1_jax.training.optimizer import make_optimizer, make_schedule
+from rt1_jax.training.optimizer import make_schedule
+from rt1_jax.training.preemption import Preemption
 from rt1_jax.training.pretrained import read_backbone, with_backbone
+from rt1_jax.training.program import Program, make_program
+from rt1_jax.training.sharding import batch_sharding, check_batch, make_mesh
+from rt1_jax.training.start_state import continue_optimizer, put_into
 from rt1_jax.training.state import TrainState
-from rt1_jax.training.step import Batch, given_actions, make_eval_step, make_train_step
-from rt1_jax.training.workdir import checkpoint_path, claim_workdir, drop_old_checkpoints
+from rt1_jax.training.step import Batch
+from rt1_jax.training.watchdog import Watchdog
+from rt1_jax.training.workdir import (
+    check_workdir,
+    checkpoint_path,
+    claim_workdir,
+    drop_old_checkpoints,
+)
 
 
 class NonFiniteLossError(RuntimeError):
     """The loss or a gradient was not finite; the last good checkpoint stands."""
 
 
+class StepFailedError(RuntimeError):
+    """A step that several processes share has failed on this one."""
+
+
+_SAVES_TO_FAIL = 3  # in a row, and the run stops
+
+
 def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True) -> dict[str, Any]:
     """Trains a policy, or goes on with the run that is in `workdir`.
+
+    Several processes (`rt1_jax.training.hosts`) call it alike; `workdir` is a directory that all
+    of them see.
 
     Args:
       config: an `ml_collections.ConfigDict` as in `configs/tabletop.py`.
@@ -39,129 +66,151 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
       progress: draw a progress bar.
 
     Returns:
-      {"steps", "seconds", "frames_per_second", "loss", "validation_loss", "parameters"}.
+      {"steps", "seconds", "frames_per_second", "loss", "validation_loss", "parameters",
+      "preempted"}; preempted is whether it was told to go before its end, and has saved.
 
     Raises:
-      DatasetError, CheckpointError, WorkdirError: see there.
+      DatasetError, CheckpointError, WorkdirError, MeshError, HostsError: see there.
       ValueError: the model has other bins or action tokens than the data's action spec.
       NonFiniteLossError: training diverged.
+      StepFailedError: another process is gone.
     """
-    root = claim_workdir(workdir, config.to_dict())
+    first_process, processes = hosts.is_first(), jax.process_count()
+    progress = progress and first_process
+    root = check_workdir(workdir, config.to_dict())
 
     # ---- Data: training windows, and a few episodes held out for validation.
+    complete = with_newer(config.to_dict())
     model_config = config.model.to_dict()
+    if config.backbone_weights and complete["start"]["checkpoint"]:
+        raise ValueError(
+            "backbone_weights and start.checkpoint are both set: a run begins with one of them"
+        )
     if config.backbone_weights:
         backbone, model_config = read_backbone(
             config.backbone_weights, config.architecture, model_config
         )
-    model = registry.build(config.architecture, model_config)
+    mesh = make_mesh(complete["mesh"])
+    check_batch(mesh, config.batch_size, complete["step"]["accumulate"], processes)
     frames = config.model.frames
     data = open_training_data(
-        data_with_newer(config.data.to_dict()),
+        complete["data"],
         config.loader.to_dict(),
         frames=frames,
         embedding_size=config.model.embedding_size,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size // processes,
         seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=processes,
     )
     _check_actions(config.model, data.action_spec)
-    # Batches are put on the device while the step before them runs.
-    batches = iter(prefetch(data.stream, jax.device_put))
 
-    # ---- State: made on the device, or the newest checkpoint's.
-    optimizer = make_optimizer(config.optimizer)
-    state = init_state(
-        model, optimizer, data.image_size, data.action_spec, config.model, config.seed
-    )
+    # ---- The step and the state: made on the devices, or the newest checkpoint's.
     steps_before = native.list_checkpoints(root)
-    if config.backbone_weights and not steps_before:
-        state = with_backbone(state, model_config, backbone)
+    description = _describe(config, model_config, data)
+    if steps_before and complete["start"]["checkpoint"]:  # the statistics that it has begun with
+        path = checkpoint_path(root, steps_before[-1])
+        description.embedding_statistics = native.read_description(path).embedding_statistics
+    program = _program(config, mesh, description, data)
+    hosts.check_agreement(
+        {
+            **{f"config.{key}": value for key, value in flatten(config.to_dict()).items()},
+            **{f"data.{key}": value for key, value in data.order.items()},
+            "checkpoint": steps_before[-1] if steps_before else None,
+            **{f"version of {k}": v for k, v in native.library_versions().items()},
+        }
+    )
+    position = None
     if steps_before:
-        state, position = native.load_training(checkpoint_path(root, steps_before[-1]), state)
-        data.go_to(batches, position)
+        path = checkpoint_path(root, steps_before[-1])
+        state, position = native.load_training(path, program.abstract_state)
+    else:
+        state = program.init()
+        if config.backbone_weights:
+            state = placed(with_backbone(state, model_config, backbone), program)
+        if complete["start"]["checkpoint"]:
+            state, description = _fine_tuned(state, description, complete, progress)
+            program = _program(config, mesh, description, data)
     first_step = int(state.step)
+    batches = data.batches(
+        functools.partial(put_batch, program.mesh), position, first_step, jax.process_index()
+    )
+    if first_process:
+        claim_workdir(root, config.to_dict())
+        remove_leftovers(root)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     if progress:
         print(f"{config.name}: {parameters:,} parameters, {data.episodes:,} episodes", flush=True)
-    description = _describe(config, model_config, data)
-
-    # ---- The steps, compiled once.
-    train_step = jax.jit(
-        make_train_step(
-            model,
-            data.action_spec,
-            optimizer,
-            statistics=data.statistics,
-            average_decay=config.optimizer.average_decay,
-            augmentation=Augmentation.from_config(config.data),
-            smoothing=config.smoothing,
-        ),
-        donate_argnums=0,
-    )
-    eval_step = jax.jit(make_eval_step(model, data.action_spec, statistics=data.statistics))
+        if mesh.size > 1:
+            print(program.table(), flush=True)
+        if complete["frozen"]:
+            print(frozen_line(state.params, tuple(complete["frozen"])), flush=True)
     schedule = make_schedule(config.optimizer)
     key = jax.random.key(config.seed)
     last_step = config.optimizer.steps
-    chunk = data_with_newer(config.data.to_dict())["chunk"]
-    frames_a_batch = config.batch_size * (frames + chunk - 1)
-
-    def save(step: int) -> None:
-        path = checkpoint_path(root, step)
-        if not path.exists():
-            description.step = step
-            position = data.position(batches)
-            native.save_checkpoint(
-                path, description, state.average, training=state, iterator=position
-            )
-            drop_old_checkpoints(root, config.keep_checkpoints)
-
-    def validate(step: int) -> float:
-        losses = []
-        for name, windows in data.validation.items():
-            metrics = _mean_metrics(eval_step, state.average, windows, config)
-            split = "validation" if len(data.validation) == 1 else f"validation/{name}"
-            writer.write(step, split, metrics)
-            losses.append(metrics["loss"])
-        return float(np.mean(losses)) if losses else float("nan")
+    frames_a_batch = config.batch_size * (frames + complete["data"]["chunk"] - 1)
+    guards = complete["guards"]
+    run = _Run(config, root, description, data, program, first_step)
 
     # ---- The loop.
-    writer = MetricsWriter(root, first_step)
     bar = tqdm.tqdm(
         initial=first_step, total=last_step, unit="step", disable=not progress, smoothing=0.05
     )
+    watchdog = Watchdog(guards["stall_seconds"])
     started = time.perf_counter()
     loss = validation_loss = float("nan")
     window_start, window_steps = started, 0
+    step, preempted = first_step, False
     try:
-        for step in range(first_step + 1, last_step + 1):
-            state, metrics = train_step(state, next(batches), jax.random.fold_in(key, step))
-            bar.update()
-            window_steps += 1
-            if step % config.log_every == 0 or step == last_step:
-                numbers = {name: float(value) for name, value in metrics.items()}
-                _check_finite(step, numbers, state, root)
-                seconds = time.perf_counter() - window_start
-                numbers["learning_rate"] = float(schedule(step))
-                numbers["frames_per_second"] = window_steps * frames_a_batch / seconds
-                window_start, window_steps = time.perf_counter(), 0
-                writer.write(step, "train", numbers)
-                loss = numbers["loss"]
-                bar.set_postfix(
-                    loss=f"{loss:.3f}",
-                    accuracy=f"{numbers['token_accuracy']:.3f}",
-                    frames=f"{numbers['frames_per_second']:.0f}/s",
-                    refresh=False,
-                )
-            if step % config.checkpoint_every == 0 or step == last_step:
-                _check_finite(step, {"loss": float(metrics["loss"])}, state, root)
-                save(step)
-                validation_loss = validate(step)
+        with Preemption() as preemption:
+            for step in range(first_step + 1, last_step + 1):
+                watchdog.doing("the next batch of the data")
+                batch = next(batches)
+                # The first step compiles, which may take as long as it takes.
+                watchdog.doing(f"step {step} on the devices" if step > first_step + 1 else "")
+                with jax.transfer_guard_device_to_host("disallow"):
+                    state, metrics = program.train_step(state, batch, jax.random.fold_in(key, step))
+                bar.update()
+                window_steps += 1
+                preempted = preemption.reached(step)
+                if step % config.log_every == 0 or step == last_step:
+                    numbers = {k: float(v) for k, v in jax.device_get(metrics).items()}
+                    _check_finite(step, numbers, state, root, guards["max_skipped"])
+                    seconds = time.perf_counter() - window_start
+                    numbers["learning_rate"] = float(schedule(step))
+                    numbers["frames_per_second"] = window_steps * frames_a_batch / seconds
+                    numbers["skipped"] = float(jax.device_get(state.skipped))
+                    window_start, window_steps = time.perf_counter(), 0
+                    run.write(step, "train", numbers)
+                    loss = numbers["loss"]
+                    bar.set_postfix(
+                        loss=f"{loss:.3f}",
+                        accuracy=f"{numbers['token_accuracy']:.3f}",
+                        frames=f"{numbers['frames_per_second']:.0f}/s",
+                        refresh=False,
+                    )
+                if step % config.checkpoint_every == 0 or step == last_step or preempted:
+                    final = {"loss": float(jax.device_get(metrics["loss"]))}
+                    _check_finite(step, final, state, root, guards["max_skipped"])
+                    watchdog.doing(f"the checkpoint of step {step}")
+                    if not preempted:
+                        validation_loss = run.validate(step, state.average)
+                    run.save(step, state, batches.position(), validation_loss)
+                    if preempted:
+                        break
+        watchdog.doing("the last checkpoint")
+        run.finish()
+    except jax.errors.JaxRuntimeError as error:
+        if processes == 1:
+            raise
+        raise StepFailedError(_what_failed(step, error, root)) from error
     finally:
+        watchdog.close()
         bar.close()
-        writer.close()
+        run.close()
         batches.close()  # its threads and worker processes
     seconds = time.perf_counter() - started
-    steps = last_step - first_step
+    steps = step - first_step
     return {
         "steps": steps,
         "seconds": seconds,
@@ -169,7 +218,158 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         "loss": loss,
         "validation_loss": validation_loss,
         "parameters": parameters,
+        "preempted": preempted and step < last_step,
     }
+
+
+def _program(
+    config: Any, mesh: Mesh, description: native.PolicyDescription, data: TrainingData
+) -> Program:
+    return make_program(
+        config,
+        mesh,
+        action_spec=description.action_spec,
+        image_size=description.image_size,
+        statistics=description.embedding_statistics,
+        model_config=description.model,
+        embedding_dimensions=data.encoder.dimensions,
+    )
+
+
+def _fine_tuned(
+    state: TrainState,
+    description: native.PolicyDescription,
+    complete: dict[str, Any],
+    progress: bool,
+) -> tuple[TrainState, native.PolicyDescription]:
+    """The fresh state with what it takes from `start.checkpoint`, and the description with that."""
+    start = read_start(complete["start"]["checkpoint"])
+    fresh = {"params": state.params, "batch_stats": state.batch_stats}
+    tuned = with_start(fresh, start, description)
+    if progress:
+        print(tuned.report.table(), flush=True)
+    state = put_into(state, tuned.variables)
+    if not complete["start"]["reset_optimizer"]:
+        state = continue_optimizer(state, start, tuned.report, tuple(complete["frozen"]))
+    source = {**description.source, "start": str(start), "reused": tuned.report.counts()}
+    return state, dataclasses.replace(
+        description, embedding_statistics=tuned.statistics, source=source
+    )
+
+
+def _what_failed(step: int, error: Exception, root: Any) -> str:
+    steps = native.list_checkpoints(root)
+    return (
+        f"process {jax.process_index()} of {jax.process_count()} could not go on at step {step}: "
+        f"{next(iter(str(error).splitlines()), '')}. Most likely another process has ended: its "
+        f"own output says why. The newest whole checkpoint is "
+        f"{steps[-1] if steps else 'none'}; start all processes again with the same --workdir"
+    )
+
+
+class _Run:
+    """What the loop leaves behind: metrics and checkpoints."""
+
+    def __init__(
+        self,
+        config: Any,
+        root: pathlib.Path,
+        description: native.PolicyDescription,
+        data: TrainingData,
+        program: Program,
+        first_step: int,
+    ) -> None:
+        self._config, self._root, self._description = config, root, description
+        self._data, self._program = data, program
+        self._writer = MetricsWriter(root, first_step) if hosts.is_first() else None
+        self._keep_best = with_newer(config.to_dict())["keep_best"]
+        self._saver = CheckpointSaver(self._forget)
+        self._failures = 0
+
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        if self._writer is not None:
+            self._writer.write(step, split, metrics)
+
+    def validate(self, step: int, variables: Any) -> float:
+        """The mean loss over the held-out windows of each dataset; NaN without any."""
+        losses = []
+        for name, windows in self._data.validation.items():
+            metrics = mean_metrics(self._program, variables, windows, self._config)
+            split = "validation" if len(self._data.validation) == 1 else f"validation/{name}"
+            self.write(step, split, metrics)
+            losses.append(metrics["loss"])
+        return float(np.mean(losses)) if losses else float("nan")
+
+    def save(
+        self, step: int, state: TrainState, position: dict[str, Any], validation_loss: float
+    ) -> None:
+        """Begins to save, unless this step is saved already."""
+        self._settle()
+        path = checkpoint_path(self._root, step)
+        if path.exists():
+            return
+        description = dataclasses.replace(
+            self._description,
+            step=step,
+            source={**self._description.source, "validation_loss": _number(validation_loss)},
+        )
+        positions = hosts.gather_json(position)
+        if "state" in position and len(positions) > 1:
+            position = {"order": position["order"], "states": [p["state"] for p in positions]}
+        state = detached(state)
+        self._saver.save(path, description, state.average, state, position)
+
+    def finish(self) -> None:
+        """Waits for the last checkpoint.
+
+        Raises:
+          CheckpointError: it could not be written.
+        """
+        self._saver.wait()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        with contextlib.suppress(native.CheckpointError):
+            self._saver.wait()
+
+    def _settle(self) -> None:
+        """A checkpoint that could not be written does not stop a run; several in a row do."""
+        try:
+            self._saver.wait()
+            self._failures = 0
+        except native.CheckpointError as error:
+            self._failures += 1
+            if self._failures == _SAVES_TO_FAIL:
+                raise
+            steps = native.list_checkpoints(self._root)
+            print(
+                f"\n{error}; training goes on, the newest whole checkpoint is "
+                f"{steps[-1] if steps else 'none'}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _forget(self, newest: pathlib.Path) -> None:
+        drop_old_checkpoints(self._root, self._config.keep_checkpoints, self._keep_best)
+
+
+def put_batch(mesh: Mesh, batch: Batch) -> Batch:
+    """This process' rows of a batch as parts of the global one, on its devices."""
+    place = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, place)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), batch)
+
+
+def placed(state: TrainState, program: Program) -> TrainState:
+    """The state where the program wants it."""
+    places = jax.tree.map(lambda like: like.sharding, program.abstract_state)
+    return jax.device_put(state, places)
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _check_actions(model: Any, spec: ActionSpec) -> None:
@@ -183,57 +383,48 @@ def _check_actions(model: Any, spec: ActionSpec) -> None:
             )
 
 
-def init_state(
-    model: Any,
-    optimizer: Any,
-    image_size: tuple[int, int],
-    action_spec: ActionSpec,
-    config: Any,
-    seed: int,
-) -> TrainState:
-    """A fresh train state for frames of the data's size, made inside one jit."""
-
-    def init(key: jax.Array) -> TrainState:
-        images = np.zeros((1, config.frames, *image_size, 3), np.uint8)
-        embeddings = np.zeros((1, config.embedding_size), np.float32)
-        actions = {
-            field.name: np.zeros((1, config.frames, field.size), np.float32)
-            for field in action_spec.fields
-        }
-        given = given_actions(model, actions, action_spec)
-        return TrainState.create(model.init(key, images, embeddings, **given), optimizer)
-
-    return jax.jit(init)(jax.random.key(seed))
-
-
-def _mean_metrics(
-    eval_step: Any, variables: Any, windows: WindowSource, config: Any
+def mean_metrics(
+    program: Program, variables: Any, windows: WindowSource, config: Any
 ) -> dict[str, float]:
-    """Means over whole batches of the held-out windows."""
-    size = min(config.batch_size, len(windows))
+    """Means over whole batches of the held-out windows, shared among the processes."""
+    parts = program.mesh.size
+    size = max(min(config.batch_size, len(windows)) // parts, 1) * parts
     sums: dict[str, float] = {}
     # Every k-th window: neighbours share all frames but one.
     order = np.arange(0, len(windows), config.model.frames)
     order = order if len(order) >= size else np.arange(len(windows))
+    missing = size - len(order)  # fewer windows than devices: the rest counts for nothing
+    order = np.concatenate([order, np.full(max(missing, 0), -1)])
     count = len(order) // size
+    share = size // jax.process_count()
     for i in range(count):
-        rows: list[Batch] = [windows[int(w)] for w in order[i * size : (i + 1) * size]]
-        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-        for name, value in eval_step(variables, batch).items():
-            sums[name] = sums.get(name, 0.0) + float(value) / count
-    return sums
+        first = i * size + jax.process_index() * share
+        rows = [_window(windows, int(w)) for w in order[first : first + share]]
+        batch = put_batch(program.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
+        metrics = jax.device_get(program.eval_step(variables, batch))
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return {name: value / count for name, value in sums.items()}
 
 
-def _check_finite(step: int, metrics: dict[str, float], state: TrainState, root: Any) -> None:
-    skipped = int(state.skipped)
+def _window(windows: WindowSource, number: int) -> Batch:
+    window = windows[max(number, 0)]
+    return window if number >= 0 else {**window, "mask": np.zeros_like(window["mask"])}
+
+
+def _check_finite(
+    step: int, metrics: dict[str, float], state: TrainState, root: Any, most: int
+) -> None:
+    """Raises once more than `most` updates were left out for a gradient that was not finite."""
+    skipped = int(jax.device_get(state.skipped))
     bad = [name for name, value in metrics.items() if not np.isfinite(value)]
-    if bad or skipped:
+    if skipped > most or (bad and not skipped):
         steps = native.list_checkpoints(root)
         kept = f"checkpoint {steps[-1]} stands" if steps else "there was no checkpoint yet"
         raise NonFiniteLossError(
             f"not finite by step {step}: {', '.join(bad) or 'a gradient'} ({skipped} updates were "
-            f"not applied); {kept}. Lower optimizer.learning_rate or optimizer.clip_norm, or look "
-            "at the data, then start again with the same --workdir"
+            f"not applied, guards.max_skipped is {most}); {kept}. Lower optimizer.learning_rate or "
+            "optimizer.clip_norm, or look at the data, then start again with the same --workdir"
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from rt1_jax.training.frozen import merge, split, trainable_mask, trained_part
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -30,30 +33,45 @@ class TrainState(flax.struct.PyTreeNode):
     skipped: jax.Array
 
     @classmethod
-    def create(cls, variables: Any, optimizer: optax.GradientTransformation) -> TrainState:
-        """The state before the first step, from the model's freshly made variables."""
+    def create(
+        cls,
+        variables: Any,
+        optimizer: optax.GradientTransformation,
+        frozen: Sequence[str] = (),
+    ) -> TrainState:
+        """The state before the first step, from the model's freshly made variables.
+
+        The optimiser has no state for parameters under the paths of `frozen`.
+        """
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         # A copy: the donated state must not hold one buffer twice.
         average = jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
         zero = jnp.zeros((), jnp.int32)
-        opt_state = optimizer.init(params)
+        opt_state = optimizer.init(trained_part(params, frozen))
         return cls(zero, params, batch_stats, opt_state, average, jnp.zeros((), jnp.int32))
 
     def advance(
-        self, grads: Any, batch_stats: Any, optimizer: optax.GradientTransformation, decay: float
+        self,
+        grads: Any,
+        batch_stats: Any,
+        optimizer: optax.GradientTransformation,
+        decay: float,
+        frozen: Sequence[str] = (),
     ) -> TrainState:
         """One optimiser step; nothing but the counters changes if a gradient is not finite.
 
         Args:
-          grads: like `params`.
+          grads: like the part of `params` that is trained.
           batch_stats: the new normalisation statistics.
           optimizer: made by `make_optimizer`.
           decay: of the average; early on it is lower, so that the random start is forgotten.
+          frozen: paths of the parameters that are not trained.
         """
         norm = optax.global_norm(grads)
         finite = jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(grads, self.opt_state, self.params)
-        params = optax.apply_updates(self.params, updates)
+        trained, fixed = split(self.params, trainable_mask(self.params, frozen))
+        updates, opt_state = optimizer.update(grads, self.opt_state, trained)
+        params = merge(optax.apply_updates(trained, updates), fixed)
         rate = jnp.minimum(decay, (1.0 + self.step) / (10.0 + self.step))
         average = jax.tree.map(
             lambda old, new: old * rate + new * (1.0 - rate),

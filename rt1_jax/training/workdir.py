@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
 from typing import Any
 
 from rt1_jax.checkpoints import native
+from rt1_jax.checkpoints.saver import hide_and_remove
 from rt1_jax.files import write_atomically
 from rt1_jax.training.config_keys import flatten_with_newer
 
@@ -30,12 +30,18 @@ class WorkdirError(ValueError):
     """A run's directory that belongs to another run."""
 
 
-def claim_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pathlib.Path:
-    """Makes a run's directory, or checks that the run in it has the same config.
+def check_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pathlib.Path:
+    """A run's directory, which need not be there yet; writes nothing.
 
     Raises:
       WorkdirError: the directory holds a run with another config; the first difference is named.
     """
+    if "://" in str(workdir):
+        raise WorkdirError(
+            f"--workdir is {str(workdir)!r}, expected a directory: checkpoints appear by renaming, "
+            "which a bucket cannot do at once; mount a file system that all hosts see "
+            "(docs/tpu_pods.md)"
+        )
     root = pathlib.Path(workdir).absolute()
     path = root / "config.json"
     if path.exists():
@@ -49,7 +55,17 @@ def claim_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pa
                 f"{new.get(key)!r} here ({len(different)} keys differ); choose another --workdir, "
                 "or remove it"
             )
-    write_atomically(path, json.dumps(config, indent=1))
+    return root
+
+
+def claim_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pathlib.Path:
+    """Makes a run's directory, or checks that the run in it has the same config.
+
+    Raises:
+      WorkdirError: see `check_workdir`.
+    """
+    root = check_workdir(workdir, config)
+    write_atomically(root / "config.json", json.dumps(config, indent=1))
     return root
 
 
@@ -58,11 +74,19 @@ def checkpoint_path(root: pathlib.Path, step: int) -> pathlib.Path:
     return root / "checkpoints" / str(step)
 
 
-def drop_old_checkpoints(root: pathlib.Path, keep: int) -> None:
-    """Keeps the newest `keep` checkpoints (all, if 0)."""
+def drop_old_checkpoints(root: pathlib.Path, keep: int, keep_best: int = 0) -> None:
+    """Keeps the newest `keep` checkpoints (all, if 0), and the best `keep_best` beside them.
+
+    Best is by the loss on held-out windows, which a checkpoint's description holds.
+    """
     steps = native.list_checkpoints(root)
-    for step in steps[:-keep] if keep else []:
-        path = checkpoint_path(root, step)
-        hidden = path.with_name(f".{path.name}.removed")
-        os.replace(path, hidden)  # a checkpoint that is being removed must not look whole
-        shutil.rmtree(hidden)
+    old = steps[:-keep] if keep else []
+    best = sorted(steps, key=lambda step: _validation_loss(root, step))[:keep_best]
+    for step in old:
+        if step not in best:
+            hide_and_remove(checkpoint_path(root, step))
+
+
+def _validation_loss(root: pathlib.Path, step: int) -> float:
+    loss = native.read_description(checkpoint_path(root, step)).source.get("validation_loss")
+    return float("inf") if loss is None else float(loss)

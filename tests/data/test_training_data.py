@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import small
@@ -49,7 +50,7 @@ def test_a_mixture(directories):
     assert data.episodes == 5 + 4
     assert sorted(data.validation) == ["a", "b"]
     assert [part["weight"] for part in data.source] == [3.0, 1.0]
-    assert next(iter(data.stream))["images"].shape == (4, 3, 16, 20, 3)
+    assert next(iter(data.stream(0)))["images"].shape == (4, 3, 16, 20, 3)
 
 
 def test_statistics_are_of_all_sentences(directories):
@@ -61,22 +62,46 @@ def test_statistics_are_of_all_sentences(directories):
 
 def test_a_position_is_for_its_data_alone(directories):
     data = opened(options(directories[0]))
-    batches = iter(data.stream)
+    batches = data.batches(jax.device_put)
     next(batches)
-    position = json.loads(json.dumps(data.position(batches)))
+    position = json.loads(json.dumps(batches.position()))
     want = next(batches)
-    again = iter(data.stream)
-    data.go_to(again, position)
+    batches.close()
+    again = data.batches(jax.device_put, position)
     np.testing.assert_array_equal(next(again)["images"], want["images"])
-    again = iter(data.stream)
-    data.go_to(again, position["state"])  # as older checkpoints hold it
+    assert again.position()["batches"] == 2
+    # Older checkpoints hold Grain's own state; a step has always been a batch.
+    old = {"order": {**position["order"], "workers": 4, "hosts": 1}, "state": {"next_index": 1}}
+    again = data.batches(jax.device_put, old, step=1)
     np.testing.assert_array_equal(next(again)["images"], want["images"])
     for other, named in (
         (opened(options(directories[1])), r"for data \['5 episodes, \w+'\], here it is \['4"),
         (opened(options(directories[0]), seed=2), "seed 1, here it is 2"),
     ):
         with pytest.raises(DatasetError, match=named):
-            other.go_to(iter(other.stream), position)
+            other.batches(jax.device_put, position)
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_a_position_is_for_any_number_of_hosts(directories, hosts):
+    """Blocks of rows, one host's after another's, are the batch of a single host."""
+    mixture = [(str(directories[0]), 3.0), (str(directories[1]), 1.0)]
+    whole = opened(options(None, mixture=mixture), batch_size=8).batches(jax.device_put)
+    want = [next(whole) for _ in range(5)]
+    position = {"order": whole.position()["order"], "batches": 3}
+    parts = [
+        opened(
+            options(None, mixture=mixture),
+            batch_size=8 // hosts,
+            process_index=host,
+            process_count=hosts,
+        ).batches(jax.device_put, position, process=host)
+        for host in range(hosts)
+    ]
+    for batch in want[3:]:
+        found = [next(part) for part in parts]
+        joined = jax.tree.map(lambda *rows: np.concatenate(rows), *found)
+        jax.tree.map(np.testing.assert_array_equal, joined, batch)
 
 
 class TestBadMixtures:
@@ -99,7 +124,7 @@ class TestBadMixtures:
         with pytest.raises(DatasetError, match=r"\[16, 20\] and \[32, 40\].*image_size"):
             opened(options(None, mixture=mixture))
         data = opened(options(None, mixture=mixture, image_size=(16, 20)))
-        assert next(iter(data.stream))["images"].shape[2:4] == (16, 20)
+        assert next(iter(data.stream(0)))["images"].shape[2:4] == (16, 20)
 
     def test_two_action_specs(self, directories, tmp_path):
         other = make_other(tmp_path / "other", dataclasses.replace(RT1, name="other"))

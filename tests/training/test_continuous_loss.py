@@ -71,3 +71,19 @@ def test_padded_steps_do_not_count():
     full = continuous_action_loss(outputs, actions, masked, TABLETOP)[0]
     changed = continuous_action_loss(outputs.at[:, 2].set(9.0), actions, masked, TABLETOP)[0]
     assert full == changed
+
+
+def test_field_weights_and_label_smoothing_by_their_definitions():
+    actions, mask = recorded(1, 1)
+    outputs = jax.random.normal(jax.random.key(0), (1, 1, 13))
+    of = lambda **given: continuous_action_loss(outputs, actions, mask, TABLETOP, **given)[0]
+    only = (("terminate_episode", 1.0), *((n, 0.0) for n in TABLETOP.field_names[1:]))
+    log_probs = np.asarray(jax.nn.log_softmax(outputs[..., :3]))[0, 0]
+    target = np.asarray(actions["terminate_episode"])[0, 0]
+    np.testing.assert_allclose(of(field_weights=only), -(target * log_probs).sum(), rtol=1e-5)
+    smooth = 0.7 * target + 0.1
+    want = -(smooth * log_probs).sum()
+    np.testing.assert_allclose(of(field_weights=only, label_smoothing=0.3), want, rtol=1e-5)
+    change = (want - of(field_weights=only)) / 11  # the motions know no smoothing
+    np.testing.assert_allclose(of(label_smoothing=0.3) - of(), change, rtol=1e-3, atol=1e-6)
+    assert of() == of(label_smoothing=0.0, field_weights=())

@@ -1,6 +1,5 @@
 import json
 import math
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,10 +8,12 @@ import small
 
 import rt1_jax
 from rt1_jax.checkpoints import native
+from rt1_jax.checkpoints.saver import CheckpointSaver
 from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
-from rt1_jax.training import loop
+from rt1_jax.data.windows import WindowSource
+from rt1_jax.training import program
 from rt1_jax.training.loop import NonFiniteLossError, train
 from rt1_jax.training.metrics import read_metrics
 from rt1_jax.training.workdir import WorkdirError
@@ -64,14 +65,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(dataset, finished, tmp_path):
     class StopError(Exception):
         pass
 
-    real = native.save_checkpoint
+    real = CheckpointSaver.save
 
-    def save_then_stop(path, *args, **kwargs):
-        real(path, *args, **kwargs)
+    def save_then_stop(saver, *args):
+        real(saver, *args)
         raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "save_checkpoint", save_then_stop)
+        patch.setattr(CheckpointSaver, "save", save_then_stop)
         with pytest.raises(StopError):
             train(config, workdir, progress=False)
     assert native.list_checkpoints(workdir) == [4]
@@ -163,8 +164,50 @@ def test_the_configs_augmentation_reaches_the_step(dataset, tmp_path, monkeypatc
     def ask(*args, augmentation, **kwargs):
         raise AskedError(augmentation)
 
-    monkeypatch.setattr(loop, "make_train_step", ask)
-    monkeypatch.setattr(loop, "init_state", lambda *args: SimpleNamespace(step=0, params={}))
+    monkeypatch.setattr(program, "make_train_step", ask)
     with pytest.raises(AskedError) as asked:
         train(config, tmp_path / "run", progress=False)
     assert asked.value.args == (Augmentation((1, 1), per_frame=True, hue=0.1),)
+
+
+def test_a_bucket_is_no_workdir(dataset):
+    with pytest.raises(WorkdirError, match=r"gs://b/run.*mount"):
+        train(small.small_config(dataset), "gs://b/run", progress=False)
+
+
+def test_the_best_checkpoint_is_kept(dataset, tmp_path):
+    config = small.small_config(dataset, steps=6)
+    config.checkpoint_every, config.keep_checkpoints, config.keep_best = 1, 1, 1
+    train(config, tmp_path / "run", progress=False)
+    losses = {
+        r["step"]: r["loss"] for r in read_metrics(tmp_path / "run") if r["split"] == "validation"
+    }
+    best = min(losses, key=losses.get)
+    kept = native.list_checkpoints(tmp_path / "run")
+    assert kept == sorted({best, 6})
+    description = native.read_description(tmp_path / "run" / "checkpoints" / str(best))
+    assert description.source["validation_loss"] == pytest.approx(losses[best])
+
+
+def test_a_few_bad_gradients_are_left_out_and_counted(dataset, tmp_path, monkeypatch):
+    """One batch whose instruction is not a number: its update is not applied."""
+    config = small.small_config(dataset, steps=6)
+    config.checkpoint_every, config.log_every = 6, 1
+    config.guards.max_skipped = 1
+    real = WindowSource.__getitem__
+
+    def spoiled(self, index):
+        window = real(self, index)
+        if len(self) > 20 and index == 0:  # once an epoch
+            window["embedding"] = np.full_like(window["embedding"], np.nan)
+        return window
+
+    monkeypatch.setattr(WindowSource, "__getitem__", spoiled)
+    config.optimizer.steps = 9  # more than an epoch of 30 to 40 windows
+    train(config, tmp_path / "run", progress=False)
+    rows = [r for r in read_metrics(tmp_path / "run") if r["split"] == "train"]
+    assert rows[-1]["skipped"] == 1
+    assert all(np.isfinite(leaf).all() for leaf in leaves(tmp_path / "run", 9))
+    config.guards.max_skipped = 0
+    with pytest.raises(NonFiniteLossError, match=r"1 updates.*max_skipped is 0"):
+        train(config, tmp_path / "other", progress=False)

@@ -84,3 +84,65 @@ def test_smoothing_leaves_the_terminate_token_and_the_metrics_alone():
         return jax.grad(loss)(logits[:, :, 0])
 
     np.testing.assert_allclose(of_terminate(3.0), of_terminate(0.0), atol=1e-7)
+
+
+def test_label_smoothing_by_its_definition():
+    actions = batch()
+    logits = jax.random.normal(jax.random.key(0), (2, 3, 11, 256))
+    found, metrics = action_loss(logits, actions, jnp.ones((2, 3)), TABLETOP, label_smoothing=0.1)
+    target = 0.9 * np.asarray(jax.nn.one_hot(TABLETOP.tokenize(actions), 256))
+    target[:, :, 0, :3] += 0.1 / 3  # the mode has three values
+    target[:, :, 1:] += 0.1 / 256
+    np.testing.assert_allclose(target.sum(-1), 1, rtol=1e-5)
+    want = -(target * np.asarray(jax.nn.log_softmax(logits))).sum(-1).mean()
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+    assert metrics["loss"] == action_loss(logits, actions, jnp.ones((2, 3)), TABLETOP)[0]
+
+
+def test_label_smoothing_takes_its_share_of_the_bell_too():
+    actions, mask = batch(), jnp.ones((2, 3))
+    logits = jax.random.normal(jax.random.key(0), (2, 3, 11, 256))
+    of = lambda **given: action_loss(logits, actions, mask, TABLETOP, 2.0, **given)[0]
+    sharp = action_loss(logits, actions, mask, TABLETOP, label_smoothing=0.2)[0]
+    even = (sharp - 0.8 * action_loss(logits, actions, mask, TABLETOP)[0]) / 0.2
+    np.testing.assert_allclose(of(label_smoothing=0.2), 0.8 * of() + 0.2 * even, rtol=1e-5)
+
+
+def test_field_weights_move_the_mean_and_not_the_metrics():
+    actions, mask = batch(), jnp.ones((2, 3))
+    logits = jax.random.normal(jax.random.key(0), (2, 3, 11, 256))
+    _, metrics = action_loss(logits, actions, mask, TABLETOP)
+    each = np.asarray([metrics[f"cross_entropy/{name}"] for name in TABLETOP.token_names])
+    given = (("world_vector", 3.0), ("base_displacement_vector", 0.0))
+    found, same = action_loss(logits, actions, mask, TABLETOP, field_weights=given)
+    weights = np.asarray([1, 3, 3, 3, 1, 1, 1, 1, 1, 0, 0])
+    np.testing.assert_allclose(found, (each * weights).sum() / weights.sum(), rtol=1e-5)
+    assert all(same[name] == value for name, value in metrics.items())
+
+
+def test_defaults_change_no_bit():
+    actions, mask = batch(), jnp.ones((2, 3))
+    logits = jax.random.normal(jax.random.key(0), (2, 3, 11, 256))
+    plain = action_loss(logits, actions, mask, TABLETOP, 2.0)[0]
+    given = action_loss(
+        logits, actions, mask, TABLETOP, 2.0, label_smoothing=0.0, field_weights=()
+    )[0]
+    assert plain == given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"field_weights": (("gripper", 2.0),)},
+            "no field 'gripper'; it has terminate_episode, wo",
+        ),
+        ({"field_weights": (("world_vector", -1.0),)}, "weight of 'world_vector' is -1.0"),
+        ({"field_weights": (("world_vector", 1.0),) * 2}, "names 'world_vector' twice"),
+        ({"field_weights": [(n, 0.0) for n in TABLETOP.field_names]}, "every field's weight is 0"),
+        ({"label_smoothing": 1.0}, "loss.label_smoothing is 1.0"),
+    ],
+)
+def test_what_does_not_fit_is_named(given, message):
+    with pytest.raises(ValueError, match=message):
+        action_loss(jnp.zeros((2, 3, 11, 256)), batch(), jnp.ones((2, 3)), TABLETOP, **given)

@@ -91,7 +91,7 @@ def open_stream(
         image.image_size,
         {"rlds": source.directory, "dataset": dataset.name, "version": source.version},
         source.total_episodes,
-        batches,
+        lambda first: batches,
         {},
         None,
         {
@@ -102,4 +102,5 @@ def open_stream(
             "workers": min(loader["workers"], 1),
             "hosts": process_count,
         },
+        counted=False,
     )

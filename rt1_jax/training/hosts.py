@@ -1,0 +1,105 @@
+"""Several processes as one run: who they are, and that they agree on what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+HEARTBEAT_SECONDS = 30
+"""After so long without a sign of life of one process, the others end."""
+
+
+class HostsError(ValueError):
+    """Processes that cannot be one run."""
+
+
+def initialize(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
+    """Joins the processes of a run; a process that is alone is left as it is.
+
+    Called before anything else of JAX. Where the three are given, they count. Else it goes by the
+    environment, as JAX finds it: `JAX_COORDINATOR_ADDRESS`, a Cloud TPU slice of several hosts, or
+    SLURM with several tasks.
+
+    Args:
+      coordinator: HOST:PORT of process 0.
+      processes: how many there are.
+      process: which one this is, from 0.
+
+    Raises:
+      HostsError: some of the three are given, and not all.
+    """
+    if coordinator or processes or process >= 0:
+        if not coordinator or processes < 1 or not 0 <= process < processes:
+            raise HostsError(
+                f"coordinator is {coordinator!r}, processes is {processes}, process is {process}: "
+                "expected HOST:PORT of process 0, how many there are, and which one this is"
+            )
+        jax.distributed.initialize(
+            coordinator, processes, process, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
+    elif _in_a_cluster():
+        jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and prints."""
+    return jax.process_index() == 0
+
+
+def gather_json(value: Any) -> list[Any]:
+    """The JSON-able values of all processes, by process; every process must call it."""
+    if jax.process_count() == 1:
+        return [value]
+    from jax.experimental import multihost_utils
+
+    own = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.asarray([len(own)])))
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(own)] = own
+    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
+    sizes = lengths.reshape(-1)
+    return [json.loads(rows[i, : int(n)].tobytes()) for i, n in enumerate(sizes)]
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
+
+
+def check_agreement(facts: dict[str, Any]) -> None:
+    """Every process must have the same facts; all raise alike if not.
+
+    Args:
+      facts: {name: JSON-able}, flat.
+
+    Raises:
+      HostsError: naming the first fact that differs, and what it is where.
+    """
+    everyone = gather_json(facts)
+    first = json.loads(json.dumps(facts)) if len(everyone) == 1 else everyone[0]
+    for number, other in enumerate(everyone):
+        for name in sorted({*first, *other}):
+            if first.get(name) != other.get(name):
+                raise HostsError(
+                    f"the processes disagree: {name} is {first.get(name)!r} on process 0 and "
+                    f"{other.get(name)!r} on process {number}; start all with the same code, "
+                    "flags and data, and a --workdir that all of them see"
+                )
+
+
+def _in_a_cluster() -> bool:
+    """Whether the environment says that there are several processes."""
+    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        return True
+    # One task is a run of its own, also inside of SLURM.
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+        return True
+    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    return len(workers) > 1 or bool(os.environ.get("MEGASCALE_COORDINATOR_ADDRESS"))
