@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+LIBTPU = "libtpu>=0.0.20; sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 setup(
     name="rt1_jax",
@@ -65,6 +66,8 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.7"],
         "tpu": ["jax[tpu]>=0.7"],
+        # rt1_jax.training.fit compiles for TPU slices without a TPU; x86 Linux only.
+        "fit": [LIBTPU],
         # ImageNet weights of torchvision and timm; `.pth` files need torch as well.
         "imagenet": ["h5py>=3.11", "safetensors>=0.5"],
         # Export to ONNX. jax2onnx asks for orbax-export, which asks for an older orbax-checkpoint
@@ -74,6 +77,7 @@ setup(
         "torch": ["torch", "torchvision", "timm", "safetensors>=0.5"],
         "dev": [
             "hypothesis>=6.100",
+            LIBTPU,
             "mypy>=1.15",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
