@@ -73,8 +73,15 @@ def get_config() -> ConfigDict:
     config.mesh.rules = ()  # ((pattern of a path, ("fsdp", None)), ...), before the size
     config.step = ConfigDict()
     config.step.accumulate = 1  # parts of a batch, one after another
-    config.step.remat = "none"  # what is computed again for the gradient
-    config.step.batch_statistics = "global"  # or replica: of batch normalisation
+    config.step.compute = "bfloat16"  # parameters and checkpoints stay float32
+    config.step.remat = "none"  # or blocks: the backbone's are computed again for the gradient
+    config.step.batch_statistics = "replica"  # of batch normalisation, a device's; or global
+    config.step.packed_images = 6  # side by side in a TPU's memory; a window's frames
+    # Arrays that are fetched ahead are read, written and read again: less traffic without.
+    config.step.tpu_compiler_options = (
+        ("xla_vf_vmem_max_outstanding_prefetches", "0"),
+        ("xla_vf_vmem_max_outstanding_evictions", "0"),
+    )
     config.guards = ConfigDict()
     config.guards.max_skipped = 0  # updates with a gradient that is not finite, then stop
     config.guards.stall_seconds = 0.0  # without a step, then stop; 0 is for ever

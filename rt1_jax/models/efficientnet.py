@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from rt1_jax.models.film import FiLM
 from rt1_jax.models.packing import pack, pack_rows, unpack
 from rt1_jax.models.training_options import training_options
 
-_MANY_CHANNELS = 512
+_MANY_CHANNELS = 288
 """From so many on images are not packed: a multiple of 128 is near."""
 
 
@@ -32,7 +34,11 @@ class EfficientNet(nn.Module):
     def __call__(self, images: jax.Array, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Images ``[n, h, w, c]`` and embeddings ``[m, e]`` (m divides n) to ``[n, h', w', f]``."""
         config = self.config
-        packed = training_options().packed_images if train else 1
+        options = training_options()
+        packed = options.packed_images if train else 1
+        kind: Any = MBConv
+        if train and options.remat == "blocks":
+            kind = nn.remat(MBConv, static_argnums=(2,))
         x = pack(images, packed)
         x = StemConv(
             config.scaled(config.stem_filters),
@@ -48,7 +54,7 @@ class EfficientNet(nn.Module):
         for index, block in enumerate(config.blocks):
             if packed > 1 and block.filters_in * block.expand_ratio > _MANY_CHANNELS:
                 x, packed = unpack(x, packed), 1
-            x = MBConv(config, block, self.dtype, packed, name=f"block_{index:02d}")(x, train)
+            x = kind(config, block, self.dtype, packed, name=f"block_{index:02d}")(x, train)
             if self.film:
                 x = FiLM(self.dtype, True, packed, name=f"film_{index:02d}")(x, embeddings)
         x = unpack(x, packed)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-Remat = Literal["none", "conv_outputs", "blocks"]
+Remat = Literal["none", "blocks"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,7 @@ class TrainingOptions:
 
     Attributes:
       remat: what the backbone keeps for its gradient. ``"none"`` is whatever differentiation asks
-        for; ``"conv_outputs"`` keeps each convolution's output (activations and normalisation are
-        computed again); ``"blocks"`` keeps each block's input alone.
+        for; ``"blocks"`` keeps each block's input alone, and computes the block again.
       statistics_groups: contiguous equal parts of the batch, each of which batch normalisation
         treats by itself; running statistics take the mean over the groups. With a group for every
         device that shares the batch, nothing is communicated; the numbers do not depend on where
@@ -43,7 +42,8 @@ class TrainingOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
 
 
-_options = contextvars.ContextVar[TrainingOptions]("training_options", default=TrainingOptions())
+_PLAIN = TrainingOptions()
+_options = contextvars.ContextVar[TrainingOptions]("training_options", default=_PLAIN)
 
 
 def training_options() -> TrainingOptions:

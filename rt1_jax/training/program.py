@@ -18,6 +18,7 @@ from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models import registry
 from rt1_jax.models.platform import traced_for
+from rt1_jax.models.training_options import TrainingOptions
 from rt1_jax.training import sharding
 from rt1_jax.training.config_keys import data_with_newer, with_newer
 from rt1_jax.training.loss import check_label_smoothing, token_weights
@@ -101,7 +102,10 @@ def make_program(
     complete = with_newer(config.to_dict())
     step, where = complete["step"], complete["mesh"]
     sharding.check_batch(mesh, config.batch_size, step["accumulate"], jax.process_count())
-    model = registry.build(config.architecture, model_config or config.model.to_dict())
+    built = dict(model_config or config.model.to_dict())
+    if step["compute"]:
+        built["dtype"] = step["compute"]
+    model = registry.build(config.architecture, built)
     optimizer = make_optimizer(config.optimizer)
     data = data_with_newer(config.data.to_dict())
     embedding_size = config.model.embedding_size
@@ -140,6 +144,7 @@ def make_program(
         in_shardings=(places, rows, whole),
         out_shardings=(places, whole),
         donate_argnums=0,
+        compiler_options=dict(step["tpu_compiler_options"]) if kind == "tpu" else None,
     )
     evaluated = jax.jit(
         _for_platform(make_eval_step(model, action_spec, statistics=statistics), kind),
@@ -190,8 +195,11 @@ def _options(
     token_weights(action_spec, weights)
     return StepOptions(
         accumulate=step["accumulate"],
-        remat=step["remat"],
-        statistics_groups=mesh.size if _is_replica(step["batch_statistics"]) else 1,
+        model=TrainingOptions(
+            remat=step["remat"],
+            statistics_groups=mesh.size if _is_replica(step["batch_statistics"]) else 1,
+            packed_images=step["packed_images"],
+        ),
         smoothing=config.smoothing,
         label_smoothing=loss["label_smoothing"],
         field_weights=weights,

@@ -15,7 +15,7 @@ from rt1_jax.actions import ActionSpec
 from rt1_jax.data.augmentation import Augmentation, augment
 from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models.frozen_statistics import frozen_statistics
-from rt1_jax.models.training_options import training_options
+from rt1_jax.models.training_options import TrainingOptions, traced_with
 from rt1_jax.models.windows import decode_windows, gather_windows
 from rt1_jax.training.continuous_loss import continuous_action_loss
 from rt1_jax.training.frozen import merge, split, trainable_mask
@@ -35,15 +35,13 @@ class StepOptions:
     Attributes:
       accumulate: parts of a batch that are computed one after another; the objective and its
         gradient are those of the whole batch, normalisation statistics those of each part.
-      remat: what is computed again for the gradient, see `TrainingOptions`.
-      statistics_groups: into how many groups a batch is split for batch normalisation.
+      model: how the model is computed, see `TrainingOptions`.
       smoothing, label_smoothing, field_weights: see `action_loss`.
       frozen: paths of parameters that are not trained, see `rt1_jax.training.frozen`.
     """
 
     accumulate: int = 1
-    remat: str = "none"
-    statistics_groups: int = 1
+    model: TrainingOptions = dataclasses.field(default_factory=TrainingOptions)
     smoothing: float = 0.0
     label_smoothing: float = 0.0
     field_weights: tuple[tuple[str, float], ...] = ()
@@ -88,7 +86,7 @@ def make_train_step(
 
         def loss_of(trained: Any) -> tuple[jax.Array, Any]:
             with (
-                training_options(options.remat, options.statistics_groups),
+                traced_with(options.model),
                 frozen_statistics(options.frozen),
             ):
                 outputs, updates = apply(

@@ -146,7 +146,7 @@ def test_a_full_disk(dataset, cache, tmp_path):
     process = processes.start_training(
         dataset, workdir, {**changes, "checkpoint_every": 1}, cache=cache, LARGEST_FILE="20000"
     )
-    out, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "could not be written" in error
     assert "the newest whole checkpoint is 4" in error
