@@ -63,7 +63,9 @@ class Start:
     moments: AdamMoments | None
 
     def __str__(self) -> str:
-        return f"{self.path.name} ({self.format}, step {self.description.step:,})"
+        run = self.path.parents[1].name if self.path.parent.name == "checkpoints" else ""
+        name = f"{run}/checkpoints/{self.path.name}" if run else self.path.name
+        return f"{name} ({self.format}, step {self.description.step:,})"
 
 
 @dataclasses.dataclass(frozen=True)

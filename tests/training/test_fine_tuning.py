@@ -358,7 +358,7 @@ def test_a_run_that_starts_from_another(tmp_path, capsys):
     config.loss.label_smoothing = 0.1
     train(config, tmp_path / "second", progress=True)
     printed = capsys.readouterr().out
-    assert "start from first (native" in printed
+    assert "start from first/checkpoints/4 (native" in printed
     assert "frozen: image_tokenizer;" in printed
     before, after = (
         native.load_variables(tmp_path / name / "checkpoints" / "4") for name in ("first", "second")
@@ -372,7 +372,7 @@ def test_a_run_that_starts_from_another(tmp_path, capsys):
     trained = [v["params"]["transformer"][kernel]["kernel"] for v in (before, after)]
     assert (trained[0] != trained[1]).any()
     source = native.read_description(tmp_path / "second" / "checkpoints" / "4").source
-    assert source["start"].startswith("first (native")
+    assert source["start"].startswith("first/checkpoints/4 (native")
     config.loss.field_weights = (("gripper", 2.0),)
     with pytest.raises(ValueError, match="gripper"):
         train(config, tmp_path / "third", progress=False)
