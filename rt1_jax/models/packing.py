@@ -18,7 +18,7 @@ def pack(x: jax.Array, packed: int) -> jax.Array:
     n, height, width, channels = x.shape
     if n % packed:
         raise ValueError(
-            f"{n} images cannot be packed by {packed}: step.packed_images must divide a batch's images"
+            f"{n} images cannot be packed by {packed}: step.packed_images must divide their number"
         )
     split = x.reshape(n // packed, packed, height, width, channels)
     return split.transpose(0, 2, 3, 1, 4).reshape(n // packed, height, width, packed * channels)

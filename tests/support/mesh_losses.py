@@ -27,7 +27,6 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "accumulated, one device": (1, {"step.accumulate": 2}),
     "accumulated, 2 x 2": (4, {"step.accumulate": 2, "mesh.fsdp": 2}),
     "statistics of four replicas": (4, {"step.batch_statistics": "replica"}),
-    "recomputed": (1, {"step.remat": "blocks"}),
 }
 
 

@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import processes
 import pytest
 import small
@@ -16,7 +18,7 @@ from rt1_jax.checkpoints import native
 from rt1_jax.training.metrics import read_metrics
 from rt1_jax.training.preemption import RESTART_CODE
 
-STEPS = 240
+STEPS = 120
 # A checkpoint every second step: at most moments one is being written.
 CHANGES = {"optimizer.steps": STEPS, "checkpoint_every": 2, "log_every": 2}
 
@@ -41,8 +43,6 @@ def whole(dataset, cache, tmp_path_factory):
 
 def assert_same_state(one, other, step=STEPS):
     """All numbers of two train states and averages are the same, bit for bit."""
-    import orbax.checkpoint as ocp
-
     trees = []
     for workdir in (one, other):
         path = workdir / "checkpoints" / str(step)
@@ -140,8 +140,6 @@ def test_a_full_disk(dataset, cache, tmp_path):
         processes.start_training(dataset, workdir, {**changes, "keep_checkpoints": 0}, cache=cache)
     )
     # Two more saves, of which the last is the run's end and must not be lost silently.
-    import shutil
-
     shutil.rmtree(workdir / "checkpoints" / "8")
     process = processes.start_training(
         dataset, workdir, {**changes, "checkpoint_every": 1}, cache=cache, LARGEST_FILE="20000"
@@ -169,7 +167,7 @@ class TestTwoProcesses:
         wait_until(lambda: bool(native.list_checkpoints(workdir)))
         return both
 
-    @pytest.mark.parametrize("victim", [0, 1])
+    @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
     def test_one_dies(self, dataset, cache, tmp_path, victim):
         both = self.start(dataset, tmp_path / "run", cache)
         both[victim].kill()
@@ -182,6 +180,7 @@ class TestTwoProcesses:
         for step in native.list_checkpoints(tmp_path / "run"):
             native.load_variables(tmp_path / "run" / "checkpoints" / str(step))
 
+    @pytest.mark.slow
     def test_one_is_told_to_go(self, dataset, cache, tmp_path):
         """Both save at the same step, and end alike."""
         both = self.start(dataset, tmp_path / "run", cache)

@@ -1,7 +1,9 @@
 """The same losses on one device, on eight, split and whole, and in several processes."""
 
 import json
+import shutil
 
+import jax
 import numpy as np
 import processes
 import pytest
@@ -43,10 +45,6 @@ def test_nor_does_it_with_accumulation(losses):
     # Statistics of halves of the batch and other dropout: near the whole batch, and not it.
     np.testing.assert_allclose(one, losses["one device"], rtol=0.05)
     assert one != losses["one device"]
-
-
-def test_recomputing_changes_nothing(losses):
-    np.testing.assert_allclose(losses["recomputed"], losses["one device"], rtol=1e-5)
 
 
 def test_statistics_of_replicas_are_others(losses):
@@ -94,7 +92,10 @@ def test_two_processes_are_one_run(dataset, alone, tmp_path):
     for one, other in zip(
         *(
             np.concatenate(
-                [x.ravel() for x in _leaves(native.load_variables(path / "checkpoints" / "3"))]
+                [
+                    x.ravel()
+                    for x in jax.tree.leaves(native.load_variables(path / "checkpoints" / "3"))
+                ]
             )[None]
             for path in (alone, tmp_path / "run")
         ),
@@ -102,8 +103,6 @@ def test_two_processes_are_one_run(dataset, alone, tmp_path):
     ):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     # Its last checkpoint lost, one process goes on from the one before, on another mesh.
-    import shutil
-
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "5")
     processes.finish(
         processes.start_training(dataset, tmp_path / "run", {**CHANGES, "mesh.fsdp": 4}, devices=4)
@@ -119,9 +118,3 @@ def test_processes_that_disagree(dataset, tmp_path):
     for _, error in ended:
         assert "config.optimizer.learning_rate is 0.003 on process 0 and 0.5 on process 1" in error
     assert not (tmp_path / "run" / "config.json").exists()
-
-
-def _leaves(tree):
-    import jax
-
-    return jax.tree.leaves(tree)
