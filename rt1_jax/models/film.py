@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rt1_jax.models.packing import pack_rows
+from rt1_jax.models.platform import platform
 
 MODULATION = "modulation"
 """The collection in which FiLM layers find their projections of an instruction ready-made."""
@@ -47,7 +48,7 @@ class FiLM(nn.Module):
             return dense(embeddings)  # [m, c]
 
         add, multiply = project("add"), project("multiply")
-        if self.packed > 1:
+        if self.packed > 1 or platform() == "tpu":  # where merging axes moves the array
             each = n * self.packed // add.shape[0]  # images of an embedding
             add, multiply = (
                 pack_rows(jnp.repeat(of, each, axis=0), self.packed) for of in (add, multiply)
