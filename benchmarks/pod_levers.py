@@ -1,6 +1,6 @@
 """What each lever gives the full RT-1's training step on a TPU slice, compiled without a TPU.
 
-python benchmarks/pod_levers.py [--topology=v5e:4x4] [--per_device_batch=8] [--levers=all,no_packing]
+python benchmarks/pod_levers.py [--topology=v5e:4x4] [--per_device_batch=8] [--levers=all,float32]
 
 Needs `pip install '.[fit]'`. Each row is a compile of its own, some ten minutes on two cores; the
 rows that are done are printed as they come.
@@ -50,9 +50,7 @@ def main() -> None:
             ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if not path.exists():
-                print(
-                    f"{name:32} {next(iter(done.stderr.splitlines()[-1:]), 'failed')}", flush=True
-                )
+                print(f"{name:32} {(done.stderr.splitlines() or ['failed'])[-1]}", flush=True)
                 continue
             found = json.loads(path.read_text())
         reduces = found["collectives"].get("all-reduce", {}).get("count", 0)
