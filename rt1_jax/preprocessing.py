@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rt1_jax.models.platform import platform
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -35,6 +37,8 @@ def resize_images(images: jax.Array, size: tuple[int, int]) -> jax.Array:
     """
     if images.shape[-3:-1] == tuple(size):
         return images
+    if platform() == "tpu":
+        return _resize_by_products(images, size)
     rows_from, rows_to, down = _bilinear(images.shape[-3], size[0])
     columns_from, columns_to, across = _bilinear(images.shape[-2], size[1])
     # Columns first, then rows, each as a + (b - a) * weight: the reference's order of rounding.
@@ -89,6 +93,23 @@ def random_shift_crop(
     """:func:`shift_crop` by one random offset for all of ``images``, as the original does."""
     highest = jnp.asarray([2 * margin[0] + 1, 2 * margin[1] + 1])
     return shift_crop(images, jax.random.randint(key, (2,), 0, highest), margin)
+
+
+def _resize_by_products(images: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """The same as products with matrices of two weights a row, which needs no gathering."""
+
+    def weights(length: int, target: int) -> np.ndarray:
+        first, second, share = _bilinear(length, target)
+        matrix, rows = np.zeros((target, length), np.float32), np.arange(target)
+        np.add.at(matrix, (rows, first), 1 - share)
+        np.add.at(matrix, (rows, second), share)
+        return matrix  # [target, length]
+
+    across = weights(images.shape[-2], size[1]).astype(images.dtype)
+    down = weights(images.shape[-3], size[0]).astype(images.dtype)
+    exact = jax.lax.Precision.HIGHEST
+    images = jnp.einsum("...hwc,vw->...hvc", images, across, precision=exact)
+    return jnp.einsum("...hvc,gh->...gvc", images, down, precision=exact)
 
 
 def _bilinear(length: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
