@@ -1,5 +1,6 @@
 """The launch scripts do what they say, with stand-ins for gcloud and SLURM's commands."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -101,6 +102,6 @@ def test_two_tasks_of_slurm_find_each_other(tmp_path):
         )
         for number in range(2)
     ]
-    for task in tasks:
-        processes.finish(task)
+    ended = [json.loads(processes.finish(task).splitlines()[-1]) for task in tasks]
+    assert [task["processes"] for task in ended] == [2, 2]
     assert native.list_checkpoints(tmp_path / "run") == [4]

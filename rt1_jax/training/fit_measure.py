@@ -13,6 +13,7 @@ from rt1_jax.actions import RT1, ActionField, ActionSpec
 from rt1_jax.training.chips import step_seconds
 from rt1_jax.training.config_keys import complete
 from rt1_jax.training.hlo_collectives import Program, read_collectives
+from rt1_jax.training.libtpu_environment import ordinary_scheduling
 from rt1_jax.training.topology import Topology
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -26,6 +27,7 @@ class FitError(ValueError):
     """A config that can't be compiled for the devices; the message says what to change."""
 
 
+@ordinary_scheduling()
 def measure(
     config: Any,
     topology: Topology,

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from rt1_jax.training.chips import CHIPS, Chip
-from rt1_jax.training.libtpu_environment import set_libtpu_environment
+from rt1_jax.training.libtpu_environment import ordinary_scheduling, set_libtpu_environment
 
 
 class TopologyError(ValueError):
@@ -45,6 +45,7 @@ def known_topologies() -> list[str]:
     return [*tpu, "cpu:N"]
 
 
+@ordinary_scheduling()
 def make_topology(name: str) -> Topology:
     """The devices of a topology.
 

@@ -28,14 +28,16 @@ def apply(config: Any, changes: dict[str, Any]) -> Any:
 
 def main() -> None:
     dataset, workdir, changes, *cluster = sys.argv[1:]
+    import jax
+
     from rt1_jax.training import hosts
     from rt1_jax.training.loop import StepFailedError, train
     from rt1_jax.training.preemption import RESTART_CODE
 
     if limit := os.environ.get("LARGEST_FILE"):  # as a full disk: no file may grow beyond it
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-    if cluster:
-        hosts.initialize(cluster[0], int(cluster[1]), int(cluster[2]))
+    address, count, number = cluster or ("", 0, -1)
+    hosts.initialize(address, int(count), int(number))  # else by the environment
     config = apply(small.small_config(dataset), json.loads(changes))
     try:
         summary = train(config, workdir, progress=False)
@@ -44,7 +46,7 @@ def main() -> None:
         os._exit(RESTART_CODE)
     except ValueError as error:
         sys.exit(str(error))
-    print(json.dumps(summary))
+    print(json.dumps({**summary, "processes": jax.process_count()}))
     if summary["preempted"]:
         sys.exit(RESTART_CODE)
 

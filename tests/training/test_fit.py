@@ -21,7 +21,17 @@ from rt1_jax.training.fit import check, parse_image_size
 from rt1_jax.training.fit_largest import find_largest, guess_largest, line_through
 from rt1_jax.training.fit_measure import FitError, measure, spec_for
 from rt1_jax.training.fit_report import format_comparison, format_report
+from rt1_jax.training.libtpu_environment import ordinary_scheduling
 from rt1_jax.training.topology import Topology
+
+
+@pytest.fixture(autouse=True)
+def scheduling():
+    """No test leaves this process in another scheduling class than it found."""
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
+
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUIRED = {"temp_bytes", "traffic_bytes", "flops", "collectives"}
@@ -318,3 +328,15 @@ def test_two_configs_side_by_side():
     assert row.split() == ["memory", "traffic", "100", "GB", "25", "GB", "0.25"]
     row = next(line for line in lines if line.startswith("all-reduce"))
     assert row.endswith("150, 2 MB  10, run 40 times, 1 MB   0.50")
+
+
+def test_a_thread_is_given_its_scheduling_back():
+    """libtpu may leave it in the real-time class, which only root could do here."""
+    before = os.sched_getscheduler(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        with ordinary_scheduling():
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("only root may ask for real-time scheduling")
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER == before
