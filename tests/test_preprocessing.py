@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from rt1_jax.models.platform import traced_for
+from rt1_jax.platforms import traced_for
 from rt1_jax.preprocessing import resize_images
 
 

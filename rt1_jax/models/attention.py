@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rt1_jax.models.matrix_product import einsum
-from rt1_jax.models.platform import platform
+from rt1_jax.platforms import platform
 
 MASKED = -1e9
 """What a score becomes where looking is not allowed, as in the original."""

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rt1_jax.models.frozen_statistics import has_frozen_statistics
-from rt1_jax.models.platform import platform
 from rt1_jax.models.reductions import channel_sums
 from rt1_jax.models.training_options import training_options
+from rt1_jax.platforms import platform
 
 
 class BatchNorm(nn.Module):

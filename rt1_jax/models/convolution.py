@@ -12,7 +12,7 @@ from jax import lax
 from rt1_jax.models import depthwise
 from rt1_jax.models.matrix_product import matrix_product
 from rt1_jax.models.packing import pack_dense, pack_depthwise
-from rt1_jax.models.platform import platform
+from rt1_jax.platforms import platform
 
 _KERNEL_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rt1_jax.models.platform import platform
+from rt1_jax.platforms import platform
 
 Padding = Literal["keras", "same", "symmetric"]
 Pads = tuple[tuple[int, int], tuple[int, int]]

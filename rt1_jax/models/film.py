@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rt1_jax.models.packing import pack_rows
-from rt1_jax.models.platform import platform
+from rt1_jax.platforms import platform
 
 MODULATION = "modulation"
 """The collection in which FiLM layers find their projections of an instruction ready-made."""

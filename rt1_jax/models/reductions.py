@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rt1_jax.models.platform import platform
+from rt1_jax.platforms import platform
 
 
 def channel_sums(x: jax.Array) -> jax.Array:

@@ -53,7 +53,7 @@ def training_options() -> TrainingOptions:
 
 @contextlib.contextmanager
 def traced_with(options: TrainingOptions) -> Iterator[None]:
-    """Within this, training steps are traced with these options; see ``models.platform``."""
+    """Within this, training steps are traced with these options; see ``rt1_jax.platforms``."""
     token = _options.set(options)
     try:
         yield

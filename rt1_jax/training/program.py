@@ -17,8 +17,8 @@ from rt1_jax.actions import ActionSpec
 from rt1_jax.data.augmentation import Augmentation
 from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models import registry
-from rt1_jax.models.platform import traced_for
 from rt1_jax.models.training_options import TrainingOptions
+from rt1_jax.platforms import traced_for
 from rt1_jax.training import sharding
 from rt1_jax.training.config_keys import data_with_newer, with_newer
 from rt1_jax.training.loss import check_label_smoothing, token_weights

@@ -9,8 +9,8 @@ import small
 from rt1_jax.models import registry
 from rt1_jax.models.batch_norm import BatchNorm
 from rt1_jax.models.packing import pack, unpack
-from rt1_jax.models.platform import traced_for
 from rt1_jax.models.training_options import TrainingOptions, traced_with
+from rt1_jax.platforms import traced_for
 
 FRAMES = 3
 
