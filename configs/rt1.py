@@ -74,7 +74,7 @@ def get_config() -> ConfigDict:
     config.step = ConfigDict()
     config.step.accumulate = 1  # parts of a batch, one after another
     config.step.compute = "bfloat16"  # parameters and checkpoints stay float32
-    config.step.remat = "none"  # or blocks: the backbone's are computed again for the gradient
+    config.step.remat = "largest"  # or none, blocks: what is computed again for the gradient
     config.step.batch_statistics = "replica"  # of batch normalisation, a device's; or global
     config.step.packed_images = 6  # side by side in a TPU's memory; a window's frames
     # Arrays that are fetched ahead are read, written and read again: less traffic without.

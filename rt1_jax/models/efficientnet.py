@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -36,9 +37,7 @@ class EfficientNet(nn.Module):
         config = self.config
         options = training_options()
         packed = options.packed_images if train else 1
-        kind: Any = MBConv
-        if train and options.remat == "blocks":
-            kind = nn.remat(MBConv, static_argnums=(2,))
+        again = _blocks_again(config, options.remat, images.shape[1:3]) if train else set()
         x = pack(images, packed)
         x = StemConv(
             config.scaled(config.stem_filters),
@@ -54,6 +53,7 @@ class EfficientNet(nn.Module):
         for index, block in enumerate(config.blocks):
             if packed > 1 and block.filters_in * block.expand_ratio > _MANY_CHANNELS:
                 x, packed = unpack(x, packed), 1
+            kind: Any = nn.remat(MBConv, static_argnums=(2,)) if index in again else MBConv
             x = kind(config, block, self.dtype, packed, name=f"block_{index:02d}")(x, train)
             if self.film:
                 x = FiLM(self.dtype, True, packed, name=f"film_{index:02d}")(x, embeddings)
@@ -63,6 +63,20 @@ class EfficientNet(nn.Module):
             x = PointwiseConv(filters, dtype=self.dtype, name="head_conv")(x)
             x = nn.swish(batch_norm(config, self.dtype, "head_bn")(x, train))
         return x
+
+
+def _blocks_again(config: EfficientNetConfig, remat: str, size: tuple[int, ...]) -> set[int]:
+    """Numbers of the blocks that are computed again for the gradient."""
+    if remat != "largest":
+        return set(range(len(config.blocks))) if remat == "blocks" else set()
+    positions = math.prod(size) / config.stem_stride**2
+    kept = []
+    for block in config.blocks:
+        # Outputs of the expanding and the depthwise convolution; the projection's is small.
+        expanded = positions if block.expand_ratio != 1 else 0.0
+        positions /= block.stride**2
+        kept.append((expanded + positions) * block.filters_in * block.expand_ratio)
+    return {kept.index(max(kept))}
 
 
 class MBConv(nn.Module):

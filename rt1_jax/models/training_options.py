@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-Remat = Literal["none", "blocks"]
+Remat = Literal["none", "largest", "blocks"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,8 @@ class TrainingOptions:
 
     Attributes:
       remat: what the backbone keeps for its gradient. ``"none"`` is whatever differentiation asks
-        for; ``"blocks"`` keeps each block's input alone, and computes the block again.
+        for; ``"blocks"`` keeps each block's input alone, and computes the block again;
+        ``"largest"`` does so with the one block that has most to keep.
       statistics_groups: contiguous equal parts of the batch, each of which batch normalisation
         treats by itself; running statistics take the mean over the groups. With a group for every
         device that shares the batch, nothing is communicated; the numbers do not depend on where

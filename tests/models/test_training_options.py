@@ -69,6 +69,7 @@ def plain(model, variables, inputs):
         ("tpu", TrainingOptions(packed_images=FRAMES)),
         ("cpu", TrainingOptions(packed_images=2 * FRAMES)),
         ("cpu", TrainingOptions(remat="blocks")),
+        ("cpu", TrainingOptions(remat="largest")),
         ("tpu", TrainingOptions(remat="blocks", packed_images=FRAMES)),
     ],
     ids=str,
