@@ -82,7 +82,7 @@ def run_two(dataset, workdir, changes, both=({}, {}), **options):
     return [process.returncode for process in started], ended
 
 
-@pytest.mark.xfail(reason="on busy cores one of the processes gave up before the first step", strict=False)
+@pytest.mark.xfail(reason="on busy cores one gave up before the first step", strict=False)
 def test_two_processes_are_one_run(dataset, alone, tmp_path):
     """Trained by two hosts, gone on with by one of four devices, with another mesh."""
     codes, ended = run_two(dataset, tmp_path / "run", {"mesh.fsdp": 2, "optimizer.steps": STEPS})
