@@ -27,7 +27,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save
     from rt1_jax.training import hosts
-    from rt1_jax.training.loop import NonFiniteLossError, StepFailedError, train
+    from rt1_jax.training.guards import NonFiniteLossError, StepFailedError
+    from rt1_jax.training.loop import train
     from rt1_jax.training.preemption import RESTART_CODE
 
     try:

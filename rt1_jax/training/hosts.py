@@ -12,6 +12,8 @@ import numpy as np
 HEARTBEAT_SECONDS = 30
 """After so long without a sign of life of one process, the others end."""
 
+_COMPILE_SECONDS = 3600  # one process may be so much later than another
+
 
 class HostsError(ValueError):
     """Processes that cannot be one run."""
@@ -65,12 +67,22 @@ def gather_json(value: Any) -> list[Any]:
     return [json.loads(rows[i, : int(n)].tobytes()) for i, n in enumerate(sizes)]
 
 
-def wait_for_all(what: str) -> None:
-    """Returns when every process has come here."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def compile_together(name: str, function: Any, *arguments: Any) -> None:
+    """Compiles a jitted function for these arguments, and returns when every process has.
 
-        multihost_utils.sync_global_devices(what)
+    The call after that finds it compiled. A process that comes to a collective waits for the others
+    only so long (Gloo: 30 s), and on busy machines compiling may take one that much longer.
+
+    Args:
+      name: the same on every process, and another at each call.
+    """
+    if jax.process_count() > 1:
+        from orbax.checkpoint import multihost
+
+        function.lower(*arguments).compile()
+        wait = multihost.get_barrier_sync_fn()
+        if wait is not None:
+            wait(key=f"rt1_jax compiled {name}", timeout_ms=_COMPILE_SECONDS * 1000)
 
 
 def check_agreement(facts: dict[str, Any]) -> None:

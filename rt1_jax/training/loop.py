@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
-import pathlib
-import sys
 import time
 from typing import Any
 
 import jax
-import numpy as np
 import tqdm
 from jax.sharding import Mesh
 
-from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints import native
-from rt1_jax.checkpoints.saver import CheckpointSaver, detached, remove_leftovers
+from rt1_jax.checkpoints.saver import remove_leftovers
 from rt1_jax.data.training_data import TrainingData, open_training_data
-from rt1_jax.data.windows import WindowSource
 from rt1_jax.training import hosts
 from rt1_jax.training.config_keys import flatten, with_newer
 from rt1_jax.training.fine_tuning import read_start, with_start
 from rt1_jax.training.frozen import frozen_line
-from rt1_jax.training.metrics import MetricsWriter
+from rt1_jax.training.guards import check_actions, check_finite, step_failed
 from rt1_jax.training.optimizer import make_schedule
 from rt1_jax.training.preemption import Preemption
 from rt1_jax.training.pretrained import read_backbone, with_backbone
 from rt1_jax.training.program import Program, make_program
-from rt1_jax.training.sharding import batch_sharding, check_batch, make_mesh
+from rt1_jax.training.recorder import Recorder
+from rt1_jax.training.sharding import check_batch, make_mesh, put_batch
 from rt1_jax.training.start_state import continue_optimizer, put_into
 from rt1_jax.training.state import TrainState
-from rt1_jax.training.step import Batch
 from rt1_jax.training.watchdog import Watchdog
-from rt1_jax.training.workdir import (
-    check_workdir,
-    checkpoint_path,
-    claim_workdir,
-    drop_old_checkpoints,
-)
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or a gradient was not finite; the last good checkpoint stands."""
-
-
-class StepFailedError(RuntimeError):
-    """A step that several processes share has failed on this one."""
-
-
-_SAVES_TO_FAIL = 3  # in a row, and the run stops
+from rt1_jax.training.workdir import check_workdir, checkpoint_path, claim_workdir
 
 
 def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True) -> dict[str, Any]:
@@ -103,7 +81,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         process_index=jax.process_index(),
         process_count=processes,
     )
-    _check_actions(config.model, data.action_spec)
+    check_actions(config.model, data.action_spec)
 
     # ---- The step and the state: made on the devices, or the newest checkpoint's.
     steps_before = native.list_checkpoints(root)
@@ -127,7 +105,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     else:
         state = program.init()
         if config.backbone_weights:
-            state = placed(with_backbone(state, model_config, backbone), program)
+            state = program.place(with_backbone(state, model_config, backbone))
         if complete["start"]["checkpoint"]:
             state, description = _fine_tuned(state, description, complete, progress)
             program = _program(config, mesh, description, data)
@@ -150,7 +128,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
     last_step = config.optimizer.steps
     frames_a_batch = config.batch_size * (frames + complete["data"]["chunk"] - 1)
     guards = complete["guards"]
-    run = _Run(config, root, description, data, program, first_step)
+    recorder = Recorder(config, root, description, data, program, first_step)
 
     # ---- The loop.
     bar = tqdm.tqdm(
@@ -168,20 +146,23 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
                 batch = next(batches)
                 # The first step compiles, which may take as long as it takes.
                 watchdog.doing(f"step {step} on the devices" if step > first_step + 1 else "")
+                step_key = jax.random.fold_in(key, step)
+                if step == first_step + 1:
+                    hosts.compile_together("step", program.train_step, state, batch, step_key)
                 with jax.transfer_guard_device_to_host("disallow"):
-                    state, metrics = program.train_step(state, batch, jax.random.fold_in(key, step))
+                    state, metrics = program.train_step(state, batch, step_key)
                 bar.update()
                 window_steps += 1
                 preempted = preemption.reached(step)
                 if step % config.log_every == 0 or step == last_step:
                     numbers = {k: float(v) for k, v in jax.device_get(metrics).items()}
-                    _check_finite(step, numbers, state, root, guards["max_skipped"])
+                    check_finite(step, numbers, state, root, guards["max_skipped"])
                     seconds = time.perf_counter() - window_start
                     numbers["learning_rate"] = float(schedule(step))
                     numbers["frames_per_second"] = window_steps * frames_a_batch / seconds
                     numbers["skipped"] = float(jax.device_get(state.skipped))
                     window_start, window_steps = time.perf_counter(), 0
-                    run.write(step, "train", numbers)
+                    recorder.write(step, "train", numbers)
                     loss = numbers["loss"]
                     bar.set_postfix(
                         loss=f"{loss:.3f}",
@@ -191,23 +172,23 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
                     )
                 if step % config.checkpoint_every == 0 or step == last_step or preempted:
                     final = {"loss": float(jax.device_get(metrics["loss"]))}
-                    _check_finite(step, final, state, root, guards["max_skipped"])
+                    check_finite(step, final, state, root, guards["max_skipped"])
                     watchdog.doing(f"the checkpoint of step {step}")
                     if not preempted:
-                        validation_loss = run.validate(step, state.average)
-                    run.save(step, state, batches.position(), validation_loss)
+                        validation_loss = recorder.validate(step, state.average)
+                    recorder.save(step, state, batches.position(), validation_loss)
                     if preempted:
                         break
         watchdog.doing("the last checkpoint")
-        run.finish()
+        recorder.finish()
     except jax.errors.JaxRuntimeError as error:
         if processes == 1:
             raise
-        raise StepFailedError(_what_failed(step, error, root)) from error
+        raise step_failed(step, error, root) from error
     finally:
         watchdog.close()
         bar.close()
-        run.close()
+        recorder.close()
         batches.close()  # its threads and worker processes
     seconds = time.perf_counter() - started
     steps = step - first_step
@@ -255,177 +236,6 @@ def _fine_tuned(
     return state, dataclasses.replace(
         description, embedding_statistics=tuned.statistics, source=source
     )
-
-
-def _what_failed(step: int, error: Exception, root: Any) -> str:
-    steps = native.list_checkpoints(root)
-    return (
-        f"process {jax.process_index()} of {jax.process_count()} could not go on at step {step}: "
-        f"{next(iter(str(error).splitlines()), '')}. Most likely another process has ended: its "
-        f"own output says why. The newest whole checkpoint is "
-        f"{steps[-1] if steps else 'none'}; start all processes again with the same --workdir"
-    )
-
-
-class _Run:
-    """What the loop leaves behind: metrics and checkpoints."""
-
-    def __init__(
-        self,
-        config: Any,
-        root: pathlib.Path,
-        description: native.PolicyDescription,
-        data: TrainingData,
-        program: Program,
-        first_step: int,
-    ) -> None:
-        self._config, self._root, self._description = config, root, description
-        self._data, self._program = data, program
-        self._writer = MetricsWriter(root, first_step) if hosts.is_first() else None
-        self._keep_best = with_newer(config.to_dict())["keep_best"]
-        self._saver = CheckpointSaver(self._forget)
-        self._failures = 0
-
-    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        if self._writer is not None:
-            self._writer.write(step, split, metrics)
-
-    def validate(self, step: int, variables: Any) -> float:
-        """The mean loss over the held-out windows of each dataset; NaN without any."""
-        losses = []
-        for name, windows in self._data.validation.items():
-            metrics = mean_metrics(self._program, variables, windows, self._config)
-            split = "validation" if len(self._data.validation) == 1 else f"validation/{name}"
-            self.write(step, split, metrics)
-            losses.append(metrics["loss"])
-        return float(np.mean(losses)) if losses else float("nan")
-
-    def save(
-        self, step: int, state: TrainState, position: dict[str, Any], validation_loss: float
-    ) -> None:
-        """Begins to save, unless this step is saved already."""
-        self._settle()
-        path = checkpoint_path(self._root, step)
-        if path.exists():
-            return
-        description = dataclasses.replace(
-            self._description,
-            step=step,
-            source={**self._description.source, "validation_loss": _number(validation_loss)},
-        )
-        positions = hosts.gather_json(position)
-        if "state" in position and len(positions) > 1:
-            position = {"order": position["order"], "states": [p["state"] for p in positions]}
-        state = detached(state)
-        self._saver.save(path, description, state.average, state, position)
-
-    def finish(self) -> None:
-        """Waits for the last checkpoint.
-
-        Raises:
-          CheckpointError: it could not be written.
-        """
-        self._saver.wait()
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        with contextlib.suppress(native.CheckpointError):
-            self._saver.wait()
-
-    def _settle(self) -> None:
-        """A checkpoint that could not be written does not stop a run; several in a row do."""
-        try:
-            self._saver.wait()
-            self._failures = 0
-        except native.CheckpointError as error:
-            self._failures += 1
-            if self._failures == _SAVES_TO_FAIL:
-                raise
-            steps = native.list_checkpoints(self._root)
-            print(
-                f"\n{error}; training goes on, the newest whole checkpoint is "
-                f"{steps[-1] if steps else 'none'}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def _forget(self, newest: pathlib.Path) -> None:
-        drop_old_checkpoints(self._root, self._config.keep_checkpoints, self._keep_best)
-
-
-def put_batch(mesh: Mesh, batch: Batch) -> Batch:
-    """This process' rows of a batch as parts of the global one, on its devices."""
-    place = batch_sharding(mesh)
-    if jax.process_count() == 1:
-        return jax.device_put(batch, place)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), batch)
-
-
-def placed(state: TrainState, program: Program) -> TrainState:
-    """The state where the program wants it."""
-    places = jax.tree.map(lambda like: like.sharding, program.abstract_state)
-    return jax.device_put(state, places)
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _check_actions(model: Any, spec: ActionSpec) -> None:
-    """Tokens beyond a model's bins would be read as not a number."""
-    for name, given in (("bins", spec.bins), ("action_tokens", spec.action_tokens)):
-        expected = model.get(name, given)
-        if expected != given:
-            raise ValueError(
-                f"model.{name} is {expected}, but the data's action spec {spec.name} has {given}: "
-                f"set --config.model.{name}={given}"
-            )
-
-
-def mean_metrics(
-    program: Program, variables: Any, windows: WindowSource, config: Any
-) -> dict[str, float]:
-    """Means over whole batches of the held-out windows, shared among the processes."""
-    parts = program.mesh.size
-    size = max(min(config.batch_size, len(windows)) // parts, 1) * parts
-    sums: dict[str, float] = {}
-    # Every k-th window: neighbours share all frames but one.
-    order = np.arange(0, len(windows), config.model.frames)
-    order = order if len(order) >= size else np.arange(len(windows))
-    missing = size - len(order)  # fewer windows than devices: the rest counts for nothing
-    order = np.concatenate([order, np.full(max(missing, 0), -1)])
-    count = len(order) // size
-    share = size // jax.process_count()
-    for i in range(count):
-        first = i * size + jax.process_index() * share
-        rows = [_window(windows, int(w)) for w in order[first : first + share]]
-        batch = put_batch(program.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
-        metrics = jax.device_get(program.eval_step(variables, batch))
-        for name, value in metrics.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return {name: value / count for name, value in sums.items()}
-
-
-def _window(windows: WindowSource, number: int) -> Batch:
-    window = windows[max(number, 0)]
-    return window if number >= 0 else {**window, "mask": np.zeros_like(window["mask"])}
-
-
-def _check_finite(
-    step: int, metrics: dict[str, float], state: TrainState, root: Any, most: int
-) -> None:
-    """Raises once more than `most` updates were left out for a gradient that was not finite."""
-    skipped = int(jax.device_get(state.skipped))
-    bad = [name for name, value in metrics.items() if not np.isfinite(value)]
-    if skipped > most or (bad and not skipped):
-        steps = native.list_checkpoints(root)
-        kept = f"checkpoint {steps[-1]} stands" if steps else "there was no checkpoint yet"
-        raise NonFiniteLossError(
-            f"not finite by step {step}: {', '.join(bad) or 'a gradient'} ({skipped} updates were "
-            f"not applied, guards.max_skipped is {most}); {kept}. Lower optimizer.learning_rate or "
-            "optimizer.clip_norm, or look at the data, then start again with the same --workdir"
-        )
 
 
 def _describe(config: Any, model: dict[str, Any], data: TrainingData) -> native.PolicyDescription:

@@ -19,7 +19,7 @@ from rt1_jax.language import EmbeddingStatistics
 from rt1_jax.models import registry
 from rt1_jax.models.training_options import TrainingOptions
 from rt1_jax.platforms import traced_for
-from rt1_jax.training import sharding
+from rt1_jax.training import hosts, sharding
 from rt1_jax.training.config_keys import data_with_newer, with_newer
 from rt1_jax.training.loss import check_label_smoothing, token_weights
 from rt1_jax.training.optimizer import make_optimizer
@@ -65,6 +65,10 @@ class Program:
         """In which the step is traced for its platform."""
         with traced_for(self.platform):
             yield
+
+    def place(self, state: TrainState) -> TrainState:
+        """A state of any placement where this program wants it."""
+        return jax.device_put(state, jax.tree.map(lambda a: a.sharding, self.abstract_state))
 
     def table(self) -> str:
         """Where the parameters are, for people."""
@@ -154,7 +158,9 @@ def make_program(
 
     def start() -> TrainState:
         with traced_for(kind):
-            return jax.jit(init, out_shardings=places)(jax.random.key(config.seed))
+            made = jax.jit(init, out_shardings=places)
+            hosts.compile_together("init", made, jax.random.key(config.seed))
+            return made(jax.random.key(config.seed))
 
     steps = config.model.frames + data["chunk"] - 1
     dimensions = embedding_dimensions or (512 if statistics is not None else embedding_size)

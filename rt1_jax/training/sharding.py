@@ -63,6 +63,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def put_batch(mesh: Mesh, batch: dict[str, Any]) -> dict[str, Any]:
+    """This process' rows of a batch as parts of the global one, on its devices."""
+    place = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, place)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), batch)
+
+
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1, processes: int = 1) -> None:
     """Raises MeshError unless a global batch can be split over devices, processes and parts."""
     parts = mesh.size * accumulate

@@ -15,9 +15,8 @@ import small
 from run_training import apply
 
 from rt1_jax.data.training_data import open_training_data
-from rt1_jax.training.loop import put_batch
 from rt1_jax.training.program import make_program
-from rt1_jax.training.sharding import make_mesh
+from rt1_jax.training.sharding import make_mesh, put_batch
 
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "one device": (1, {}),

@@ -31,7 +31,8 @@ def main() -> None:
     import jax
 
     from rt1_jax.training import hosts
-    from rt1_jax.training.loop import StepFailedError, train
+    from rt1_jax.training.guards import StepFailedError
+    from rt1_jax.training.loop import train
     from rt1_jax.training.preemption import RESTART_CODE
 
     if limit := os.environ.get("LARGEST_FILE"):  # as a full disk: no file may grow beyond it

@@ -14,7 +14,8 @@ from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
 from rt1_jax.data.windows import WindowSource
 from rt1_jax.training import program
-from rt1_jax.training.loop import NonFiniteLossError, train
+from rt1_jax.training.guards import NonFiniteLossError
+from rt1_jax.training.loop import train
 from rt1_jax.training.metrics import read_metrics
 from rt1_jax.training.workdir import WorkdirError
 

@@ -11,6 +11,7 @@ import small
 
 from rt1_jax.checkpoints import native
 from rt1_jax.training.metrics import read_metrics
+from rt1_jax.training.workdir import checkpoint_path
 
 STEPS = 5
 CHANGES = {
@@ -65,6 +66,19 @@ def alone(dataset, tmp_path_factory):
     return workdir
 
 
+def difference(one, other, step):
+    """Of two runs' variables, as a share of their length.
+
+    Not element by element: some biases have no gradient but for rounding, and Adam makes steps of
+    full size of it.
+    """
+    first, second = (
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(native.load_variables(path))])
+        for path in (checkpoint_path(one, step), checkpoint_path(other, step))
+    )
+    return np.linalg.norm(first - second) / np.linalg.norm(first)
+
+
 def run_two(dataset, workdir, changes, both=({}, {}), **options):
     address = processes.coordinator()
     started = [
@@ -78,11 +92,10 @@ def run_two(dataset, workdir, changes, both=({}, {}), **options):
         )
         for number in range(2)
     ]
-    ended = [process.communicate(timeout=300) for process in started]
+    ended = [process.communicate(timeout=900) for process in started]
     return [process.returncode for process in started], ended
 
 
-@pytest.mark.xfail(reason="on busy cores one gave up before the first step", strict=False)
 def test_two_processes_are_one_run(dataset, alone, tmp_path):
     """Trained by two hosts, gone on with by one of four devices, with another mesh."""
     codes, ended = run_two(dataset, tmp_path / "run", {"mesh.fsdp": 2, "optimizer.steps": STEPS})
@@ -90,14 +103,9 @@ def test_two_processes_are_one_run(dataset, alone, tmp_path):
     want, found = training_losses(alone), training_losses(tmp_path / "run")
     assert list(found) == list(want)
     np.testing.assert_allclose(list(found.values()), list(want.values()), rtol=1e-5)
-    variables = [
-        jax.tree.leaves(native.load_variables(path / "checkpoints" / "3"))
-        for path in (alone, tmp_path / "run")
-    ]
-    for one, other in zip(*variables, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert difference(alone, tmp_path / "run", step=3) < 1e-4
     # Its last checkpoint lost, one process goes on from the one before, on another mesh.
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "5")
+    shutil.rmtree(checkpoint_path(tmp_path / "run", 5))
     processes.finish(
         processes.start_training(dataset, tmp_path / "run", {**CHANGES, "mesh.fsdp": 4}, devices=4)
     )
