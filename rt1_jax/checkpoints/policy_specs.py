@@ -97,8 +97,7 @@ def _field(ours: ActionField, found: Any, path: pathlib.Path) -> ActionField:
 
 def _plain(value: Any) -> Any:
     """StructuredValue to dicts, and `_Tensor`s at the leaves; anything else becomes None."""
-    import tensorflow as tf
-
+    tf = import_tensorflow()
     kind = value.WhichOneof("kind")
     if kind == "dict_value":
         return {key: _plain(item) for key, item in value.dict_value.fields.items()}

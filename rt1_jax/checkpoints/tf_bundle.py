@@ -1,12 +1,11 @@
 """TensorFlow's checkpoint files (an index and data shards), read through TensorFlow.
 
-TensorFlow is imported here and nowhere before. It verifies the CRC32C that the index holds of
+TensorFlow is not imported before one is read. It verifies the CRC32C that the index holds of
 every tensor; this module turns what it says into errors that name the file and the tensor.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import re
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rt1_jax import host_tensorflow
 from rt1_jax.checkpoints.native import CheckpointError
 
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -98,22 +98,17 @@ def check_not_lfs_pointer(path: pathlib.Path) -> None:
 
 
 def import_tensorflow() -> Any:
-    """TensorFlow, quiet and without a GPU.
+    """`host_tensorflow.import_tensorflow`, for checkpoints.
 
     Raises:
       CheckpointError: it is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow as tf
+        return host_tensorflow.import_tensorflow()
     except ImportError as error:
         raise CheckpointError(
             "reading and writing TensorFlow checkpoints needs TensorFlow: pip install tensorflow"
         ) from error
-    # An already initialised TensorFlow refuses: then the caller has decided about devices.
-    with contextlib.suppress(RuntimeError):
-        tf.config.set_visible_devices([], "GPU")
-    return tf
 
 
 def _first_line(error: Exception) -> str:

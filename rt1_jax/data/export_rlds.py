@@ -25,6 +25,7 @@ from rt1_jax.actions import ActionSpec
 from rt1_jax.data.encoded import EncodedEpisode
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
+from rt1_jax.host_tensorflow import import_tensorflow
 
 VERSION = "1.0.0"
 _SHARD_BYTES = 256 << 20
@@ -132,6 +133,7 @@ def _dtype(kind: str) -> type:
 
 
 def _writer(store: StepStore, folder: pathlib.Path, name: str, episodes_per_shard: int) -> Any:
+    import_tensorflow()  # before TFDS does, which writes with it
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import dataset_info, sequential_writer
 

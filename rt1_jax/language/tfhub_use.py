@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rt1_jax.host_tensorflow import import_tensorflow
 from rt1_jax.language.encoder import CHECK_SENTENCE, EncoderIdentity
 
 RT1_HANDLE = "https://tfhub.dev/google/universal-sentence-encoder-large/5"
@@ -28,11 +29,9 @@ class TFHubUSE:
     """
 
     def __init__(self, handle: str = RT1_HANDLE) -> None:
-        import tensorflow as tf
+        self._tf = import_tensorflow()
         import tensorflow_hub as hub
 
-        tf.config.set_visible_devices([], "GPU")  # JAX owns the accelerator
-        self._tf = tf
         self._handle = handle
         try:
             self._module = hub.load(handle)
