@@ -235,8 +235,8 @@ def _help(config: Any, report: dict[str, Any], devices: int) -> list[str]:
         found.append(
             f"step.accumulate={accumulate * 2}: the batch in parts, batch normalisation over each"
         )
-    if str(config.model.get("dtype", "float32")) == "float32":
-        found.append("model.dtype=bfloat16: activations of half the size")
+    if str(config.step.compute or config.model.get("dtype", "float32")) == "float32":
+        found.append("step.compute=bfloat16: activations of half the size")
     state = 16 * report["parameters"]  # float32, with two moments and the average
     if config.mesh.fsdp == 1 and devices > 1 and state > (report["chip_bytes"] or 0) / 100:
         found.append(f"mesh.fsdp={devices}: parameters and optimiser shared among the devices")

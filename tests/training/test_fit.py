@@ -118,7 +118,7 @@ def test_a_batch_that_does_not_fit(tmp_path):
     assert "GiB needed a chip, 15.75 GiB there" in done.stdout
     assert "helps: step.remat" in done.stdout
     assert "helps: step.accumulate=2" in done.stdout
-    assert "helps: model.dtype=bfloat16" in done.stdout
+    assert "helps: step.compute=bfloat16" in done.stdout
     assert "Traceback" not in done.stderr
     report = json.loads(output.read_text())
     assert report["short_bytes"] == report["memory_bytes"] - report["chip_bytes"] > 0
