@@ -3,6 +3,8 @@ PYTHON_IN := .venv/bin/python
 WORKERS ?= 2
 
 export PYTHONUNBUFFERED := 1
+# Large arrays on large pages: a training step asks for its memory anew each time (docs/speed.md).
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: help setup demo test lint bench lock tabletop-small experiments
 
