@@ -53,7 +53,7 @@ def main() -> None:
                 print(f"{name:32} {(done.stderr.splitlines() or ['failed'])[-1]}", flush=True)
                 continue
             found = json.loads(path.read_text())
-        reduces = found["collectives"].get("all-reduce", {}).get("count", 0)
+        reduces = found["collectives"].get("all-reduce", {}).get("executions", 0)
         print(
             f"{name:32} {found['temp_bytes'] / 1e9:8.2f} {found['traffic_bytes'] / 1e9:11.2f} "
             f"{found['flops'] / 1e12:6.2f} {reduces:12} {found['compile_seconds']:5.0f}",
