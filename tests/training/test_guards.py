@@ -1,66 +1,54 @@
-"""Processes that disagree or stand still."""
+"""What ends a run that cannot go on."""
 
-import threading
-import time
+from types import SimpleNamespace
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from rt1_jax.training import hosts
-from rt1_jax.training.hosts import HostsError
-from rt1_jax.training.watchdog import Watchdog
-
-
-def test_a_run_that_stands_still():
-    said, told = [], threading.Event()
-
-    def stop(message):
-        said.append(message)
-        told.set()
-
-    watchdog = Watchdog(0.2, stop)
-    watchdog.doing("the next batch of the data")
-    assert told.wait(10)
-    watchdog.close()
-    assert "while waiting for the next batch of the data" in said[0]
-    assert "guards.stall_seconds is 0.2" in said[0]
+from rt1_jax.actions import RT1
+from rt1_jax.training.guards import (
+    NonFiniteLossError,
+    check_actions,
+    check_finite,
+    step_failed,
+)
 
 
-def test_signs_of_life_and_what_may_take_long():
-    said = []
-    watchdog = Watchdog(0.3, said.append)
-    for step in range(8):
-        watchdog.doing(f"step {step}")
-        time.sleep(0.1)
-    watchdog.doing("")  # compiling
-    time.sleep(0.8)
-    watchdog.close()
-    assert not said
-    off = Watchdog(0.0, said.append)
-    off.doing("anything")
-    off.close()
+def state(skipped):
+    return SimpleNamespace(skipped=jnp.int32(skipped))
+
+
+@pytest.mark.parametrize(("skipped", "loss"), [(0, 1.0), (2, 1.0), (2, np.nan)])
+def test_what_goes_on(tmp_path, skipped, loss):
+    """A batch whose update was left out has a loss that is not finite, and harms nothing."""
+    check_finite(7, {"loss": loss}, state(skipped), tmp_path, most=2)
 
 
 @pytest.mark.parametrize(
-    "given", [("host:1", 0, -1), ("", 2, 0), ("host:1", 2, 2), ("host:1", 2, -1)]
+    ("skipped", "loss", "told"),
+    [
+        (3, 1.0, r"not finite by step 7: a gradient \(3 updates .* guards.max_skipped is 2\)"),
+        (3, np.inf, r"not finite by step 7: loss \(3 updates"),
+        (0, np.nan, r"not finite by step 7: loss \(0 updates"),
+    ],
 )
-def test_flags_that_say_half(given):
-    with pytest.raises(HostsError, match="expected HOST:PORT of process 0"):
-        hosts.initialize(*given)
+def test_what_does_not(tmp_path, skipped, loss, told):
+    with pytest.raises(NonFiniteLossError, match=told) as error:
+        check_finite(7, {"loss": loss}, state(skipped), tmp_path, most=2)
+    assert "there was no checkpoint yet" in str(error.value)
 
 
-def test_a_process_alone(monkeypatch):
-    for name in ("JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "TPU_WORKER_HOSTNAMES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda *a, **k: pytest.fail("joined"))
-    hosts.initialize()
-    monkeypatch.setenv("SLURM_NTASKS", "1")
-    hosts.initialize()
-    assert hosts.gather_json({"a": 1}) == [{"a": 1}]
-    hosts.check_agreement({"a": 1})
+def test_a_model_of_other_tokens():
+    check_actions(ConfigDict({"bins": RT1.bins}), RT1)
+    with pytest.raises(ValueError, match=r"model.bins is 512, but .* has 256: .*model.bins=256"):
+        check_actions(ConfigDict({"bins": 512}), RT1)
+    with pytest.raises(ValueError, match=r"model.action_tokens is 8, but .* has 11"):
+        check_actions(ConfigDict({"action_tokens": 8}), RT1)
 
 
-def test_what_differs_is_named(monkeypatch):
-    both = [{"config.seed": 0, "checkpoint": 4}, {"config.seed": 0, "checkpoint": None}]
-    monkeypatch.setattr(hosts, "gather_json", lambda _: both)
-    with pytest.raises(HostsError, match=r"checkpoint is 4 on process 0 and None on process 1"):
-        hosts.check_agreement(both[1])
+def test_a_step_that_failed_says_where_to_look(tmp_path):
+    error = step_failed(9, RuntimeError("Gloo: closed\nmore"), tmp_path)
+    assert "could not go on at step 9: Gloo: closed. Most likely another process" in str(error)
+    assert "newest whole checkpoint is none" in str(error)
