@@ -10,6 +10,8 @@ import subprocess
 import sys
 from typing import Any
 
+from rt1_jax.training.libtpu_environment import restore_scheduling
+
 SUPPORT = pathlib.Path(__file__).parent
 ROOT = SUPPORT.parents[1]
 
@@ -31,6 +33,7 @@ def start(
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
+    restore_scheduling()  # which children inherit: a test may have had libtpu in this process
     command = [sys.executable, str(SUPPORT / script), *map(str, arguments)]
     return subprocess.Popen(
         command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

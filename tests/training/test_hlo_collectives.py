@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rt1_jax.training.hlo_collectives import Collective, read_collectives, shape_bytes
+from rt1_jax.training.libtpu_environment import ordinary_scheduling
 
 HEAD = "HloModule jit_step, is_scheduled=true, num_partitions=8\n\n"
 ADD = """%add (x: f32[], y: f32[]) -> f32[] {
@@ -225,6 +226,7 @@ def test_bytes_that_leave_a_chip(kind, expected):
 class TestCompiledForTpu:
     """A gradient over four chips: the loop's body is counted once by XLA, and here four times."""
 
+    @ordinary_scheduling()
     def compile(self, turns: int, split: bool = False, function=lambda gradient: gradient):
         from rt1_jax.training.topology import make_topology
 
