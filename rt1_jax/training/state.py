@@ -73,8 +73,9 @@ class TrainState(flax.struct.PyTreeNode):
         updates, opt_state = optimizer.update(grads, self.opt_state, trained)
         params = merge(optax.apply_updates(trained, updates), fixed)
         rate = jnp.minimum(decay, (1.0 + self.step) / (10.0 + self.step))
+        # What does not change, such as frozen parts, must not by rounding.
         average = jax.tree.map(
-            lambda old, new: old * rate + new * (1.0 - rate),
+            lambda old, new: jnp.where(old == new, old, old * rate + new * (1.0 - rate)),
             self.average,
             {"params": params, "batch_stats": batch_stats},
         )
