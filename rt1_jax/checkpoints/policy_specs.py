@@ -97,7 +97,6 @@ def _field(ours: ActionField, found: Any, path: pathlib.Path) -> ActionField:
 
 def _plain(value: Any) -> Any:
     """StructuredValue to dicts, and `_Tensor`s at the leaves; anything else becomes None."""
-    tf = import_tensorflow()
     kind = value.WhichOneof("kind")
     if kind == "dict_value":
         return {key: _plain(item) for key, item in value.dict_value.fields.items()}
@@ -108,5 +107,6 @@ def _plain(value: Any) -> Any:
         shape = tuple(int(dim.size) for dim in spec.shape.dim)
         if kind == "tensor_spec_value":
             return _Tensor(shape)
-        return _Tensor(shape, (tf.make_ndarray(spec.minimum), tf.make_ndarray(spec.maximum)))
+        to_numpy = import_tensorflow().make_ndarray
+        return _Tensor(shape, (to_numpy(spec.minimum), to_numpy(spec.maximum)))
     return None

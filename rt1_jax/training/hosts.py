@@ -81,8 +81,7 @@ def compile_together(name: str, function: Any, *arguments: Any) -> None:
 
         function.lower(*arguments).compile()
         wait = multihost.get_barrier_sync_fn()
-        if wait is not None:
-            wait(key=f"rt1_jax compiled {name}", timeout_ms=_COMPILE_SECONDS * 1000)
+        wait(key=f"rt1_jax compiled {name}", timeout_ms=_COMPILE_SECONDS * 1000)
 
 
 def check_agreement(facts: dict[str, Any]) -> None:
