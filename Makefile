@@ -41,10 +41,10 @@ tabletop-small: setup
 
 test: setup
 ifdef ARGS
-	$(PYTHON_IN) -m pytest -n $(WORKERS) $(ARGS)
+	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 else
-	$(PYTHON_IN) -m pytest -n $(WORKERS) $(RENDERING)
-	$(PYTHON_IN) -m pytest -n $(WORKERS) $(addprefix --ignore=,$(RENDERING))
+	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadgroup $(RENDERING)
+	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadgroup $(addprefix --ignore=,$(RENDERING))
 endif
 
 lint: setup

@@ -27,7 +27,7 @@ PARTS = ("import", "load", "step", "second step", "load to action", "start to ac
 
 def write_checkpoint(directory: pathlib.Path) -> int:
     """A native checkpoint of the full RT-1 with random weights; returns its parameters' number."""
-    from random_policies import describe, parameter_count, random_variables
+    from support.random_policies import describe, parameter_count, random_variables
 
     from rt1_jax.checkpoints import native
 

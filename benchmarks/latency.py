@@ -36,7 +36,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from random_policies import describe, parameter_count, random_variables
+from support.random_policies import describe, parameter_count, random_variables
 
 from rt1_jax.checkpoints import native
 from rt1_jax.models.registry import build

@@ -50,6 +50,7 @@ class Recorder:
         self._keep_best = with_newer(config.to_dict())["keep_best"]
         self._saver = CheckpointSaver(self._forget)
         self._failures = 0
+        self._validated: set[str] = set()  # splits whose step is compiled
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
         if self._writer is not None:
@@ -60,9 +61,9 @@ class Recorder:
         losses = []
         for name, windows in self._data.validation.items():
             split = "validation" if len(self._data.validation) == 1 else f"validation/{name}"
-            metrics = mean_metrics(
-                f"{split} of step {step}", self._program, variables, windows, self._config
-            )
+            meet_as = None if split in self._validated else split
+            metrics = mean_metrics(self._program, variables, windows, self._config, meet_as)
+            self._validated.add(split)
             self.write(step, split, metrics)
             losses.append(metrics["loss"])
         return float(np.mean(losses)) if losses else float("nan")

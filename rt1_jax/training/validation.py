@@ -15,16 +15,21 @@ from rt1_jax.training.step import Batch
 
 
 def mean_metrics(
-    name: str, program: Program, variables: Any, windows: WindowSource, config: Any
+    program: Program,
+    variables: Any,
+    windows: WindowSource,
+    config: Any,
+    meet_as: str | None = None,
 ) -> dict[str, float]:
     """Means over whole batches of the held-out windows; every process must call it.
 
     Args:
-      name: of this call, the same on every process.
       program: its `eval_step` is called.
       variables: {"params", "batch_stats"}.
       windows: the held-out ones.
       config: the run's.
+      meet_as: where these windows' step is new, a name for the meeting of the processes that have
+        compiled it, see `hosts.compile_together`.
 
     Returns:
       {metric: mean}.
@@ -43,8 +48,8 @@ def mean_metrics(
         first = i * size + jax.process_index() * share
         rows = [_window(windows, int(w)) for w in order[first : first + share]]
         batch = put_batch(program.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
-        if not i:
-            hosts.compile_together(name, program.eval_step, variables, batch)
+        if not i and meet_as is not None:
+            hosts.compile_together(meet_as, program.eval_step, variables, batch)
         metrics = jax.device_get(program.eval_step(variables, batch))
         for key, value in metrics.items():
             sums[key] = sums.get(key, 0.0) + float(value)
