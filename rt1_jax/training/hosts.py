@@ -23,8 +23,10 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1) -> 
     """Joins the processes of a run; a process that is alone is left as it is.
 
     Called before anything else of JAX. Where the three are given, they count. Else it goes by the
-    environment, as JAX finds it: `JAX_COORDINATOR_ADDRESS`, a Cloud TPU slice of several hosts, or
-    SLURM with several tasks.
+    environment, as JAX finds it: `JAX_COORDINATOR_ADDRESS`, a Cloud TPU slice by its metadata or
+    GKE's variables, or SLURM with several tasks. With one task a node, that one drives all of the
+    node's GPUs; with several, each drives the one of its local number, unless
+    `JAX_LOCAL_DEVICE_IDS` says otherwise.
 
     Args:
       coordinator: HOST:PORT of process 0.
@@ -32,7 +34,8 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1) -> 
       process: which one this is, from 0.
 
     Raises:
-      HostsError: some of the three are given, and not all.
+      HostsError: some of the three are given, and not all; or the devices are of several processes
+        which were not told of each other.
     """
     if coordinator or processes or process >= 0:
         if not coordinator or processes < 1 or not 0 <= process < processes:
@@ -45,6 +48,16 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1) -> 
         )
     elif _in_a_cluster():
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    if jax.distributed.is_initialized() and _alone_on_its_node():
+        # JAX gave it the GPU of its local number, 0, and no other.
+        jax.config.update("jax_cuda_visible_devices", "all")
+        jax.config.update("jax_rocm_visible_devices", "all")
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise HostsError(
+            f"the devices are those of {jax.process_count()} processes, but this one was not told of "
+            "the others: start each with --coordinator=HOST:PORT of process 0, --processes and "
+            "--process"
+        )
 
 
 def is_first() -> bool:
@@ -112,5 +125,22 @@ def _in_a_cluster() -> bool:
     # One task is a run of its own, also inside of SLURM.
     if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
         return True
-    workers = os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")
-    return len(workers) > 1 or bool(os.environ.get("MEGASCALE_COORDINATOR_ADDRESS"))
+    for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
+        if "," in os.environ.get(name, ""):
+            return True
+    return bool(os.environ.get("MEGASCALE_COORDINATOR_ADDRESS")) or _has_tpu_metadata()
+
+
+def _has_tpu_metadata() -> bool:
+    """Whether this is a Cloud TPU VM, where only the metadata tell of a slice's other hosts."""
+    from jax._src import cloud_tpu_init  # the only place that says whether there are TPUs
+
+    if "tpu" not in (jax.config.jax_platforms or "tpu"):
+        return False
+    return cloud_tpu_init.running_in_cloud_tpu_vm and "TPU_SKIP_MDS_QUERY" not in os.environ
+
+
+def _alone_on_its_node() -> bool:
+    """Whether SLURM runs one task a node, and nobody has said which devices it is to have."""
+    tasks, nodes = os.environ.get("SLURM_NTASKS"), os.environ.get("SLURM_STEP_NUM_NODES")
+    return tasks is not None and tasks == nodes and not os.environ.get("JAX_LOCAL_DEVICE_IDS")

@@ -1,8 +1,14 @@
 """Several processes as one run: who they are, that they agree, that none begins too early."""
 
+import contextlib
+import http.server
+import json
+import threading
+
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+import processes
 import pytest
 
 from rt1_jax.training import hosts
@@ -26,6 +32,94 @@ def test_a_process_alone(monkeypatch):
     hosts.initialize()
     assert hosts.gather_json({"a": 1}) == [{"a": 1}]
     hosts.check_agreement({"a": 1})
+
+
+def joined(environments, *arguments):
+    """What processes with these variables say of themselves, by process."""
+    started = [processes.start("join.py", *arguments, **each) for each in environments]
+    return [json.loads(processes.finish(each, 120).splitlines()[-1]) for each in started]
+
+
+def slurm(number, tasks, nodes, local):
+    return {
+        "SLURM_JOB_ID": str(threading.get_native_id()),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": str(tasks),
+        "SLURM_STEP_NUM_NODES": str(nodes),
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(local),
+    }
+
+
+def test_one_task_a_node_has_all_of_its_gpus():
+    assert joined([slurm(number, tasks=2, nodes=2, local=0) for number in range(2)]) == [
+        {"process": number, "processes": 2, "gpus": "all"} for number in range(2)
+    ]
+
+
+def test_several_tasks_a_node_have_one_each():
+    assert joined([slurm(number, tasks=2, nodes=1, local=number) for number in range(2)]) == [
+        {"process": number, "processes": 2, "gpus": str(number)} for number in range(2)
+    ]
+
+
+def test_which_gpus_can_be_said():
+    both = [
+        slurm(number, tasks=2, nodes=2, local=0) | {"JAX_LOCAL_DEVICE_IDS": "0,2"}
+        for number in range(2)
+    ]
+    assert [each["gpus"] for each in joined(both)] == ["0,2", "0,2"]
+
+
+@contextlib.contextmanager
+def tpu_metadata(attributes):
+    """A server that says what a Cloud TPU VM's metadata say; gives its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = attributes.get(self.path.rsplit("/", 1)[-1])
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write((found or "").encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_hosts_of_a_tpu_slice_find_each_other_by_its_metadata():
+    """Without a variable or flag; by JAX's own reading of the metadata."""
+    port = processes.coordinator().split(":")[1]
+    with contextlib.ExitStack() as stack:
+        each = [
+            {
+                "GCE_METADATA_IP": stack.enter_context(
+                    tpu_metadata(
+                        {
+                            "agent-worker-number": str(number),
+                            "worker-network-endpoints": "localhost,localhost",
+                            "tpu-env": "ACCELERATOR_TYPE: 'v5litepod-16'",
+                        }
+                    )
+                ),
+                "JAX_COORDINATOR_PORT": port,
+                "JAX_PLATFORMS": "",
+            }
+            for number in range(2)
+        ]
+        found = joined(each, "tpu")
+    assert [(each["process"], each["processes"]) for each in found] == [(0, 2), (1, 2)]
+
+
+def test_processes_that_were_not_told_of_each_other(monkeypatch):
+    monkeypatch.setattr(hosts, "_in_a_cluster", lambda: False)
+    monkeypatch.setattr(jax, "process_count", lambda *_: 4)
+    with pytest.raises(HostsError, match=r"of 4 processes.*--coordinator"):
+        hosts.initialize()
 
 
 def test_what_differs_is_named(monkeypatch):
