@@ -27,14 +27,14 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save
     from rt1_jax.training import hosts
-    from rt1_jax.training.guards import NonFiniteLossError, StepFailedError
+    from rt1_jax.training.guards import DeviceMemoryError, NonFiniteLossError, StepFailedError
     from rt1_jax.training.loop import train
     from rt1_jax.training.preemption import RESTART_CODE
 
     try:
         hosts.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         summary = train(_CONFIG.value, str(_WORKDIR.value))
-    except (ValueError, NonFiniteLossError) as error:
+    except (ValueError, NonFiniteLossError, DeviceMemoryError) as error:
         sys.exit(f"train.py: {error}")
     except StepFailedError as error:
         print(f"train.py: {error}", file=sys.stderr, flush=True)

@@ -5,7 +5,8 @@ python train.py --config=configs/ablations.py:tabletop/no_history --workdir=runs
 BASE is `rt1` or `tabletop`, the config of that name; VARIANT is one of rt1_jax.analysis.variants:
 no_history, no_transformer, no_pretraining, continuous, autoregressive, smaller (the paper's
 ablations), film_end, language_token, no_language, and lesson (the simplified model of
-the lesson). Cost as the base; what to expect is in docs/experiments.md.
+the lesson). Give all but no_pretraining the same --config.backbone_weights=FILE: without it they
+begin at random, too. Cost as the base; what to expect is in docs/experiments.md.
 """
 
 from ml_collections import ConfigDict

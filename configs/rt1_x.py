@@ -27,4 +27,5 @@ def get_config(data: str = "one") -> ConfigDict:
         config.data.mixture = tuple(
             (f"data/open_x/{name}", weight) for name, weight in oxe.RT1_X_WEIGHTS.items()
         )
+        config.data.validation_episodes = 10  # of each; the smallest has 135
     return config

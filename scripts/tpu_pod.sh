@@ -44,8 +44,9 @@ create() {
 
 install() {
   [[ -n $REPOSITORY ]] || { echo "tpu_pod: set REPOSITORY to what git can clone" >&2; exit 2; }
+  local python="python3.11 -m venv env"  # images come with older ones
   on_all_hosts "${SETUP:-true} && rm -rf rt1_jax && git clone --depth=1 $(printf %q "$REPOSITORY") rt1_jax \
-&& python3.11 -m venv env && env/bin/pip install --quiet './rt1_jax[tpu]'"
+&& { $python || { sudo apt-get install -y -qq python3.11-venv && $python; }; } && env/bin/pip install --quiet './rt1_jax[tpu]'"
 }
 
 # Every host runs the same; JAX finds the others by the slice's metadata.

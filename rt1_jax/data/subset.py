@@ -11,7 +11,10 @@ from rt1_jax.data.store import StepStore
 
 
 def split_validation(store: StepStore, episodes: int) -> tuple[StepStore, StepStore | None]:
-    """Holds the last episodes out; the dataset's order is random already.
+    """Holds the last episodes out.
+
+    The generator's order is random, and so is TFDS's for most datasets; LeRobot's is that of
+    recording.
 
     Returns:
       the rest, and what is held out (None for 0 episodes).
@@ -50,6 +53,12 @@ def choose_episodes(
         shuffled = np.random.default_rng(seed).permutation(len(distinct))
         kept = {distinct[i] for i in shuffled[: max(1, round(tasks * len(distinct)))]}
         order = np.asarray([number for number in order if names[number] in kept], np.int64)
+        if not len(order):
+            raise DatasetError(
+                f"data.tasks is {tasks}: of the {len(kept)} tasks that are kept, {store.directory} "
+                f"has episodes among the {validation_episodes} held out only; keep more tasks, or "
+                "hold fewer episodes out"
+            )
     if episodes > len(order):
         raise DatasetError(
             f"data.episodes is {episodes}, but {store.directory} has only {len(order)} episodes to "
@@ -59,10 +68,11 @@ def choose_episodes(
 
 
 def _cut(store: StepStore, validation_episodes: int) -> int:
-    if validation_episodes >= len(store):
+    if not 0 <= validation_episodes < len(store):
         raise DatasetError(
             f"data.validation_episodes is {validation_episodes}, but {store.directory} has only "
-            f"{len(store)} episodes"
+            f"{len(store)} episodes: expected 0 to {len(store) - 1}, which are held out of each "
+            "dataset"
         )
     return len(store) - validation_episodes
 

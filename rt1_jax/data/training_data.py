@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -163,18 +164,20 @@ def open_training_data(
             process_count=process_count,
         )
     entries = [(str(path), float(w)) for path, w in data["mixture"]] or [(data["directory"], 1.0)]
-    if len({path for path, _ in entries}) < len(entries):
+    if len({os.path.realpath(path) for path, _ in entries}) < len(entries):
         raise DatasetError(f"data.mixture names a dataset twice: {[path for path, _ in entries]}")
     cache = loader["cache_bytes"] // len(entries)
     stores = [StepStore.open(path, cache_bytes=cache) for path, _ in entries]
     size = tuple(data["image_size"]) if data["image_size"] else None
+    if size and (len(size) != 2 or min(size) < 1):
+        raise DatasetError(f"data.image_size is {size}, expected (height, width) or ()")
     _check_alike(stores, size)
     check_embedding_size(
         embedding_size, data["embedding_components"], stores[0].encoder, str(stores[0].directory)
     )
     parts, held_out = [], {}
     less = data["episodes"] > 0 or data["tasks"] < 1
-    for store in stores:
+    for store, name in zip(stores, _names(stores), strict=True):
         part, validation = split_validation(store, data["validation_episodes"])
         if less:
             chosen = choose_episodes(
@@ -187,7 +190,7 @@ def open_training_data(
             part = store.select(chosen)
         parts.append(part)
         if validation is not None:
-            held_out[store.directory.name] = WindowSource(validation, frames, image_size=size)
+            held_out[name] = WindowSource(validation, frames, image_size=size)
     stream = functools.partial(
         make_loader,
         parts,
@@ -241,6 +244,15 @@ def check_embedding_size(
             f"sentence (data.embedding_components is {components}, the encoder of {where} gives "
             f"{encoder.dimensions}): set them alike"
         )
+
+
+def _names(stores: Sequence[StepStore]) -> list[str]:
+    """The directories' last parts; whole where two have the same."""
+    short = [store.directory.name for store in stores]
+    return [
+        name if short.count(name) == 1 else str(store.directory)
+        for name, store in zip(short, stores, strict=True)
+    ]
 
 
 def _checksum(part: StepStore) -> str:

@@ -20,6 +20,10 @@ class StepFailedError(RuntimeError):
     """A step that several processes share has failed on this one."""
 
 
+class DeviceMemoryError(RuntimeError):
+    """A step does not fit the devices' memory; starting again would not help."""
+
+
 def check_actions(model: Any, spec: ActionSpec) -> None:
     """Tokens beyond a model's bins would be read as not a number.
 
@@ -66,8 +70,28 @@ def check_finite(
         )
 
 
-def step_failed(step: int, error: Exception, root: Any) -> StepFailedError:
-    """What to tell when a step of several processes has failed on this one."""
+def step_failed(
+    step: int, error: Exception, root: Any, *, batch: int, parts: int
+) -> StepFailedError | DeviceMemoryError | None:
+    """What to tell when a step has failed on this process; None if its own error says it all.
+
+    Args:
+      step: that failed.
+      error: JAX's.
+      root: the run's directory.
+      batch: windows a step.
+      parts: that a batch is divided into: devices times `step.accumulate`.
+    """
+    if "RESOURCE_EXHAUSTED" in str(error):
+        return DeviceMemoryError(
+            f"step {step} does not fit the memory of {jax.local_devices()[0].device_kind}: "
+            f"{next(iter(str(error).splitlines()))}. A device holds {-(-batch // parts)} of "
+            f"batch_size={batch} windows at a time; set --config.step.accumulate to take them in "
+            "more parts, or a smaller --config.batch_size (python -m rt1_jax.training.fit tells "
+            "what fits a TPU)"
+        )
+    if jax.process_count() == 1:
+        return None
     steps = native.list_checkpoints(root)
     return StepFailedError(
         f"process {jax.process_index()} of {jax.process_count()} could not go on at step {step}: "

@@ -52,6 +52,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
       ValueError: the model has other bins or action tokens than the data's action spec.
       NonFiniteLossError: training diverged.
       StepFailedError: another process is gone.
+      DeviceMemoryError: the step does not fit the devices.
     """
     first_process, processes = hosts.is_first(), jax.process_count()
     progress = progress and first_process
@@ -182,9 +183,11 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
         watchdog.doing("the last checkpoint")
         recorder.finish()
     except jax.errors.JaxRuntimeError as error:
-        if processes == 1:
+        parts = mesh.size * complete["step"]["accumulate"]
+        told = step_failed(step, error, root, batch=config.batch_size, parts=parts)
+        if told is None:
             raise
-        raise step_failed(step, error, root) from error
+        raise told from error
     finally:
         watchdog.close()
         bar.close()

@@ -21,9 +21,19 @@ FREE_KEYS = frozenset(
         "loader",
         "mesh",
         "guards",
+        # How a step is computed, as other devices ask for it.
+        "step.accumulate",
+        "step.remat",
+        "step.packed_images",
+        "step.tpu_compiler_options",
     }
 )
-"""What may change between two starts of one run without making it another run."""
+"""What may change between two starts of one run without making it another run: keys, or groups."""
+
+
+def is_free(key: str) -> bool:
+    """Whether a key of a flat config may change, see `FREE_KEYS`."""
+    return key in FREE_KEYS or key.split(".")[0] in FREE_KEYS
 
 
 class WorkdirError(ValueError):
@@ -47,7 +57,7 @@ def check_workdir(workdir: str | os.PathLike[str], config: dict[str, Any]) -> pa
     if path.exists():
         old, new = flatten_with_newer(json.loads(path.read_text())), flatten_with_newer(config)
         different = sorted(k for k in set(old) | set(new) if old.get(k) != new.get(k))
-        different = [k for k in different if k.split(".")[0] not in FREE_KEYS]
+        different = [k for k in different if not is_free(k)]
         if different:
             key = different[0]
             raise WorkdirError(

@@ -26,8 +26,10 @@ def test_the_last_episodes_are_held_out(store):
     assert (len(training), len(validation)) == (9, 3)
     np.testing.assert_array_equal(validation.instruction_ids, store.instruction_ids[9:])
     assert split_validation(store, 0)[1] is None
-    with pytest.raises(DatasetError, match="has only 12 episodes"):
+    with pytest.raises(DatasetError, match="has only 12 episodes: expected 0 to 11"):
         split_validation(store, 12)
+    with pytest.raises(DatasetError, match=r"validation_episodes is -2.*expected 0 to 11"):
+        split_validation(store, -2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -44,6 +46,20 @@ def test_sets_are_nested_and_hold_nothing_out(store, seed, few, many):
 def test_all_there_are(store):
     chosen = choose_episodes(store, 3, episodes=0, tasks=1.0, seed=7)
     np.testing.assert_array_equal(chosen, np.arange(9))
+
+
+def test_a_task_that_is_held_out_whole(tmp_path):
+    store = StepStore.open(small.make_dataset(tmp_path / "data", lengths=(2,) * 6))
+    held_out = set(store.instruction_ids[3:]) - set(store.instruction_ids[:3])
+    assert held_out
+    said = 0
+    for seed in range(10):
+        try:
+            assert len(choose_episodes(store, 3, episodes=0, tasks=0.1, seed=seed))
+        except DatasetError as error:
+            assert "keep more tasks" in str(error)
+            said += 1
+    assert 0 < said < 10
 
 
 def test_fewer_tasks_leave_other_tasks_out(store):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -51,6 +52,18 @@ def test_a_mixture(directories):
     assert sorted(data.validation) == ["a", "b"]
     assert [part["weight"] for part in data.source] == [3.0, 1.0]
     assert next(iter(data.stream(0)))["images"].shape == (4, 3, 16, 20, 3)
+
+
+def test_a_mixture_of_the_same_names(directories, tmp_path):
+    """Each one's held-out windows are evaluated."""
+    paths = [shutil.copytree(directories[i], tmp_path / str(i) / "same") for i in range(2)]
+    data = opened(options(None, mixture=[(str(path), 1.0) for path in paths]))
+    assert sorted(data.validation) == sorted(map(str, paths))
+
+
+def test_an_image_size_of_one_number(directories):
+    with pytest.raises(DatasetError, match=r"data.image_size is \(128,\), expected \(height"):
+        opened(options(directories[0], image_size=(128,)))
 
 
 def test_statistics_are_of_all_sentences(directories):
@@ -113,6 +126,8 @@ class TestBadMixtures:
     def test_a_dataset_twice(self, directories):
         with pytest.raises(DatasetError, match="twice"):
             opened(options(None, mixture=[(str(directories[0]), 1.0)] * 2))
+        with pytest.raises(DatasetError, match="twice"):
+            opened(options(None, mixture=[(f"{directories[0]}{end}", 1.0) for end in ("", "/.")]))
 
     def test_a_weight_of_nothing(self, directories):
         mixture = [(str(directories[0]), 1.0), (str(directories[1]), 0.0)]

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from ml_collections import ConfigDict
 
 from rt1_jax.actions import RT1
 from rt1_jax.training.guards import (
+    DeviceMemoryError,
     NonFiniteLossError,
+    StepFailedError,
     check_actions,
     check_finite,
     step_failed,
@@ -48,7 +51,24 @@ def test_a_model_of_other_tokens():
         check_actions(ConfigDict({"action_tokens": 8}), RT1)
 
 
-def test_a_step_that_failed_says_where_to_look(tmp_path):
-    error = step_failed(9, RuntimeError("Gloo: closed\nmore"), tmp_path)
-    assert "could not go on at step 9: Gloo: closed. Most likely another process" in str(error)
-    assert "newest whole checkpoint is none" in str(error)
+def test_a_step_that_failed_says_where_to_look(tmp_path, monkeypatch):
+    error = RuntimeError("Gloo: closed\nmore")
+    assert step_failed(9, error, tmp_path, batch=8, parts=2) is None  # alone it is told as it is
+    monkeypatch.setattr(jax, "process_count", lambda *_: 2)
+    told = step_failed(9, error, tmp_path, batch=8, parts=2)
+    assert isinstance(told, StepFailedError)
+    assert "could not go on at step 9: Gloo: closed. Most likely another process" in str(told)
+    assert "newest whole checkpoint is none" in str(told)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_step_that_does_not_fit_says_what_helps(tmp_path, monkeypatch, processes):
+    """Started again it would fail again: not an error that schedulers start again after."""
+    with pytest.raises(jax.errors.JaxRuntimeError) as error:
+        jax.jit(lambda x: x + jnp.zeros(1 << 46))(1.0).block_until_ready()
+    monkeypatch.setattr(jax, "process_count", lambda *_: processes)
+    told = step_failed(1, error.value, tmp_path, batch=1024, parts=16)
+    assert isinstance(told, DeviceMemoryError)
+    assert "Out of memory" in str(told)
+    assert "64 of batch_size=1024 windows" in str(told)
+    assert "step.accumulate" in str(told)
