@@ -54,8 +54,8 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1) -> 
         jax.config.update("jax_rocm_visible_devices", "all")
     if jax.process_count() > 1 and not jax.distributed.is_initialized():
         raise HostsError(
-            f"the devices are those of {jax.process_count()} processes, but this one was not told of "
-            "the others: start each with --coordinator=HOST:PORT of process 0, --processes and "
+            f"the devices are those of {jax.process_count()} processes, but this one was not told "
+            "of the others: start each with --coordinator=HOST:PORT of process 0, --processes and "
             "--process"
         )
 
@@ -135,7 +135,8 @@ def _has_tpu_metadata() -> bool:
     """Whether this is a Cloud TPU VM, where only the metadata tell of a slice's other hosts."""
     from jax._src import cloud_tpu_init  # the only place that says whether there are TPUs
 
-    if "tpu" not in (jax.config.jax_platforms or "tpu"):
+    platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+    if "tpu" not in (platforms or "tpu"):
         return False
     return cloud_tpu_init.running_in_cloud_tpu_vm and "TPU_SKIP_MDS_QUERY" not in os.environ
 
