@@ -7,7 +7,6 @@ Run it again with the same --workdir to go on where it stopped.
 
 from __future__ import annotations
 
-import os
 import sys
 
 from absl import app, flags, logging
@@ -26,19 +25,16 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a save
-    from rt1_jax.training import hosts
-    from rt1_jax.training.guards import DeviceMemoryError, NonFiniteLossError, StepFailedError
-    from rt1_jax.training.loop import train
+    from rt1_jax.training.command import train_or_exit
     from rt1_jax.training.preemption import RESTART_CODE
 
-    try:
-        hosts.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        summary = train(_CONFIG.value, str(_WORKDIR.value))
-    except (ValueError, NonFiniteLossError, DeviceMemoryError) as error:
-        sys.exit(f"train.py: {error}")
-    except StepFailedError as error:
-        print(f"train.py: {error}", file=sys.stderr, flush=True)
-        os._exit(RESTART_CODE)  # exit handlers would wait for the process that is gone
+    summary = train_or_exit(
+        _CONFIG.value,
+        str(_WORKDIR.value),
+        coordinator=_COORDINATOR.value,
+        processes=_PROCESSES.value,
+        process=_PROCESS.value,
+    )
     if summary["preempted"]:
         print(f"told to go: saved in {_WORKDIR.value}; start it again")
         sys.exit(RESTART_CODE)

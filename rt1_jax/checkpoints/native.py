@@ -157,13 +157,21 @@ def begin_checkpoint(
     if final.exists():
         raise CheckpointError(f"{final} exists already: remove it or choose another name")
     temporary = partial_name(final)
+    failed: OSError | None = None
     if jax.process_index() == 0:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    if jax.process_count() > 1:
+        try:
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            failed = error
+    if jax.process_count() > 1:  # the others neither come too early nor wait in vain
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(f"checkpoint {final.name}")
+        made = multihost_utils.broadcast_one_to_all(np.int32(failed is None))
+        if not made and failed is None:
+            raise CheckpointError(f"process 0 could not make {temporary}: its output says why")
+    if failed is not None:
+        raise CheckpointError(f"{temporary} could not be made: {failed}") from failed
     items = {"variables": _unboxed(variables)}
     if moments is not None:
         items["adam"] = {"first": moments.first, "second": moments.second}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -52,21 +53,24 @@ class CheckpointSaver:
         self._path = directory
         try:
             writing = native.begin_checkpoint(directory, variables, training)
-        except Exception as error:
+        except Exception as error:  # told to whoever waits, as what goes wrong later
             self._error = error
             self._discard()
-            self.wait()
             return
         config = native.checkpoint_config(description, variables)
 
         def finish() -> None:
             try:
                 writing.finish(config, iterator)
-                if jax.process_index() == 0:
-                    self._finished(directory)
             except Exception as error:  # told to whoever waits
                 self._error = error
                 self._discard()
+                return
+            try:
+                if jax.process_index() == 0:
+                    self._finished(directory)
+            except Exception as error:  # this checkpoint is there all the same
+                print(f"\nafter checkpoint {directory}: {error}", file=sys.stderr, flush=True)
 
         self._thread = threading.Thread(target=finish, name="checkpoint")
         self._thread.start()

@@ -11,6 +11,10 @@ processes, and so is the place of a run in them, which is the number of batches 
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -127,7 +131,8 @@ def in_workers(stream: grain.IterDataset[Any], workers: int) -> grain.IterDatase
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     return stream.mp_prefetch(
-        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4),
+        worker_init_fn=_as_long_as_the_parent,
     )
 
 
@@ -146,6 +151,24 @@ def prefetch(
     return grain.experimental.ThreadPrefetchIterDataset(
         stream.map(put), prefetch_buffer_size=batches
     )
+
+
+def _as_long_as_the_parent(worker: int, workers: int) -> None:
+    """In a worker process: it ends when its parent closes it or is gone, and not before.
+
+    Schedulers and Ctrl-C signal all processes of a job, and the parent still needs batches until it
+    has saved.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, name="parent", daemon=True).start()
 
 
 def _source(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
+import time
+import uuid
 from typing import Any
 
 import jax
@@ -116,6 +119,42 @@ def check_agreement(facts: dict[str, Any]) -> None:
                     f"{other.get(name)!r} on process {number}; start all with the same code, "
                     "flags and data, and a --workdir that all of them see"
                 )
+
+
+def check_shared(directory: pathlib.Path, seconds: float = 90.0) -> None:
+    """Every process must see the same directory, which is made; every process must call it.
+
+    Args:
+      directory: a run's.
+      seconds: that what one writes may take to appear elsewhere (NFS remembers what was not there).
+
+    Raises:
+      HostsError: on all processes: it cannot be written, or is another directory somewhere.
+    """
+    if jax.process_count() == 1:
+        return
+    seen = directory / f".seen-by-all-{gather_json(uuid.uuid4().hex)[0]}"
+    failed = ""
+    if is_first():
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            seen.touch()
+        except OSError as error:
+            failed = str(error)
+    failed = gather_json(failed)[0]
+    if failed:
+        raise HostsError(f"process 0 cannot write {directory}: {failed}")
+    ends = time.monotonic() + seconds
+    while not seen.exists() and time.monotonic() < ends:
+        time.sleep(0.2)
+    blind = [number for number, sees in enumerate(gather_json(seen.exists())) if not sees]
+    if is_first():
+        seen.unlink(missing_ok=True)
+    if blind:
+        raise HostsError(
+            f"{directory} is not one directory: what process 0 writes there, process {blind[0]} "
+            "does not see; give a --workdir that all hosts share (docs/tpu_pods.md)"
+        )
 
 
 def _in_a_cluster() -> bool:

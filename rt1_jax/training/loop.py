@@ -99,6 +99,7 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
             **{f"version of {k}": v for k, v in native.library_versions().items()},
         }
     )
+    hosts.check_shared(root)
     position = None
     if steps_before:
         path = checkpoint_path(root, steps_before[-1])
@@ -174,9 +175,10 @@ def train(config: Any, workdir: str | os.PathLike[str], *, progress: bool = True
                 if step % config.checkpoint_every == 0 or step == last_step or preempted:
                     final = {"loss": float(jax.device_get(metrics["loss"]))}
                     check_finite(step, final, state, root, guards["max_skipped"])
+                    validation_loss = float("nan")
+                    if not preempted:  # there may be no time for it
+                        validation_loss = recorder.validate(step, state.average, watchdog.doing)
                     watchdog.doing(f"the checkpoint of step {step}")
-                    if not preempted:
-                        validation_loss = recorder.validate(step, state.average)
                     recorder.save(step, state, batches.position(), validation_loss)
                     if preempted:
                         break

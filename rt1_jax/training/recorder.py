@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,15 @@ class Recorder:
         if self._writer is not None:
             self._writer.write(step, split, metrics)
 
-    def validate(self, step: int, variables: Any) -> float:
+    def validate(
+        self, step: int, variables: Any, doing: Callable[[str], None] = lambda what: None
+    ) -> float:
         """The mean loss over the held-out windows of each dataset; NaN without any."""
         losses = []
         for name, windows in self._data.validation.items():
             split = "validation" if len(self._data.validation) == 1 else f"validation/{name}"
             meet_as = None if split in self._validated else split
-            metrics = mean_metrics(self._program, variables, windows, self._config, meet_as)
+            metrics = mean_metrics(self._program, variables, windows, self._config, meet_as, doing)
             self._validated.add(split)
             self.write(step, split, metrics)
             losses.append(metrics["loss"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ def mean_metrics(
     windows: WindowSource,
     config: Any,
     meet_as: str | None = None,
+    doing: Callable[[str], None] = lambda what: None,
 ) -> dict[str, float]:
     """Means over whole batches of the held-out windows; every process must call it.
 
@@ -30,6 +32,7 @@ def mean_metrics(
       config: the run's.
       meet_as: where these windows' step is new, a name for the meeting of the processes that have
         compiled it, see `hosts.compile_together`.
+      doing: told what is waited for, see `Watchdog.doing`.
 
     Returns:
       {metric: mean}.
@@ -48,7 +51,10 @@ def mean_metrics(
         first = i * size + jax.process_index() * share
         rows = [_window(windows, int(w)) for w in order[first : first + share]]
         batch = put_batch(program.mesh, jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
-        if not i and meet_as is not None:
+        if i or meet_as is None:
+            doing(f"batch {i + 1} of {count} of the validation")
+        else:
+            doing("")  # compiling may take as long as it takes
             hosts.compile_together(meet_as, program.eval_step, variables, batch)
         metrics = jax.device_get(program.eval_step(variables, batch))
         for key, value in metrics.items():

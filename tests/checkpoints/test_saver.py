@@ -53,6 +53,26 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path, description
     assert native.list_checkpoints(tmp_path) == [1]
 
 
+def test_what_cannot_be_begun_is_told_like_what_cannot_be_written(tmp_path, description):
+    (tmp_path / "checkpoints").touch()  # a file in place of the directory
+    saver = CheckpointSaver()
+    saver.save(tmp_path / "checkpoints" / "1", description, variables(1.0), None, {})
+    with pytest.raises(native.CheckpointError, match=r"checkpoints/1 could not be written: .*made"):
+        saver.wait()
+
+
+def test_trouble_with_older_ones_is_not_this_ones(tmp_path, description, capsys):
+    def busy(path):
+        raise OSError(16, "Device or resource busy")
+
+    saver = CheckpointSaver(busy)
+    saver.save(tmp_path / "checkpoints" / "1", description, variables(1.0), None, {})
+    saver.wait()
+    assert native.list_checkpoints(tmp_path) == [1]
+    assert "after checkpoint" in (err := capsys.readouterr().err)
+    assert "busy" in err
+
+
 def test_leftovers_of_an_interruption(tmp_path):
     for name in (".7.partial", ".5.removed", "4"):
         (tmp_path / "checkpoints" / name / "variables").mkdir(parents=True)

@@ -1,6 +1,10 @@
 import collections
+import os
+import signal
 
 import numpy as np
+import processes
+import psutil
 import pytest
 import small
 
@@ -116,3 +120,39 @@ def test_an_epoch_has_the_repeats(store):
 def test_too_few_windows_for_a_batch(store):
     with pytest.raises(DatasetError, match="fewer than one batch of 17"):
         make_loader(store, frames=3, batch_size=17, seed=0)
+
+
+def worker_processes(parent):
+    """Those that read; not multiprocessing's own."""
+    children = psutil.Process(parent).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_workers_outlast_a_signal_to_the_whole_job(store):
+    """Their parent needs batches until it has saved; see Preemption."""
+    options = {"frames": 3, "batch_size": 4, "seed": 1}
+    want = windows_seen(iter(make_loader(store, **options)), 40)
+    before = set(worker_processes(os.getpid()))
+    batches = iter(make_loader(store, workers=2, **options))
+    found = windows_seen(batches, 2)
+    workers = [child for child in worker_processes(os.getpid()) if child not in before]
+    assert len(workers) == 2
+    for worker in workers:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            worker.send_signal(number)
+    found += windows_seen(batches, 38)  # far more than are buffered
+    assert found == want
+    batches.close()
+    gone, alive = psutil.wait_procs(workers, timeout=60)
+    assert (len(gone), alive) == (2, [])
+
+
+def test_workers_end_with_their_parent(store):
+    parent = processes.start("read_for_ever.py", store.directory)
+    assert parent.stdout.readline() == "reading\n"
+    workers = worker_processes(parent.pid)
+    assert len(workers) == 2
+    parent.kill()
+    parent.communicate()
+    gone, alive = psutil.wait_procs(workers, timeout=60)
+    assert (len(gone), alive) == (2, [])

@@ -17,9 +17,17 @@ ROOT = SUPPORT.parents[1]
 
 
 def start(
-    script: str, *arguments: Any, devices: int = 1, cache: Any = None, **environment: str
+    script: str,
+    *arguments: Any,
+    devices: int = 1,
+    cache: Any = None,
+    alone: bool = False,
+    **environment: str,
 ) -> subprocess.Popen[str]:
-    """A script of `tests/support` with so many virtual CPU devices, output by pipes."""
+    """A script of `tests/support` with so many virtual CPU devices, output by pipes.
+
+    With `alone` it leads a group of processes of its own.
+    """
     env = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}:{SUPPORT}",
@@ -36,7 +44,13 @@ def start(
     restore_scheduling()  # which children inherit: a test may have had libtpu in this process
     command = [sys.executable, str(SUPPORT / script), *map(str, arguments)]
     return subprocess.Popen(
-        command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        env=env,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=alone,
     )
 
 

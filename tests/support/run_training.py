@@ -30,23 +30,21 @@ def main() -> None:
     dataset, workdir, changes, *cluster = sys.argv[1:]
     import jax
 
-    from rt1_jax.training import hosts
-    from rt1_jax.training.guards import StepFailedError
-    from rt1_jax.training.loop import train
+    from rt1_jax.training.command import train_or_exit
     from rt1_jax.training.preemption import RESTART_CODE
 
     if limit := os.environ.get("LARGEST_FILE"):  # as a full disk: no file may grow beyond it
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     address, count, number = cluster or ("", 0, -1)
-    hosts.initialize(address, int(count), int(number))  # else by the environment
     config = apply(small.small_config(dataset), json.loads(changes))
-    try:
-        summary = train(config, workdir, progress=False)
-    except StepFailedError as error:
-        print(error, file=sys.stderr, flush=True)
-        os._exit(RESTART_CODE)
-    except ValueError as error:
-        sys.exit(str(error))
+    summary = train_or_exit(  # the processes by the environment, if not by these
+        config,
+        workdir,
+        coordinator=address,
+        processes=int(count),
+        process=int(number),
+        progress=False,
+    )
     print(json.dumps({**summary, "processes": jax.process_count()}))
     if summary["preempted"]:
         sys.exit(RESTART_CODE)

@@ -115,12 +115,15 @@ def test_killed_twenty_times(dataset, cache, whole, tmp_path):
 
 
 def test_told_to_go(dataset, cache, whole, tmp_path):
-    """SIGTERM: the step that is done is saved, and the exit code asks for another start."""
+    """SIGTERM: the step that is done is saved, and the exit code asks for another start.
+
+    Sent to all processes of the job, reading ones, too, as schedulers do.
+    """
     workdir = tmp_path / "run"
-    changes = {**CHANGES, "checkpoint_every": 1000}
-    process = processes.start_training(dataset, workdir, changes, cache=cache)
+    changes = {**CHANGES, "checkpoint_every": 1000, "loader.workers": 2}
+    process = processes.start_training(dataset, workdir, changes, cache=cache, alone=True)
     wait_until(lambda: (workdir / "metrics.jsonl").exists() and len(read_metrics(workdir)) > 3)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     out, error = process.communicate(timeout=60)
     assert process.returncode == RESTART_CODE, error[-2000:]
     summary = json.loads(out.splitlines()[-1])
@@ -179,6 +182,24 @@ class TestTwoProcesses:
         both[victim].communicate()
         for step in native.list_checkpoints(tmp_path / "run"):
             native.load_variables(tmp_path / "run" / "checkpoints" / str(step))
+
+    def test_one_has_an_error_of_its_own(self, dataset, cache, tmp_path):
+        """It says what, and neither it nor the other waits for minutes; nobody starts it again."""
+        address = processes.coordinator()
+        data = [dataset, tmp_path / "not there"]
+        started = time.monotonic()
+        both = [
+            processes.start_training(
+                data[number], tmp_path / "run", CHANGES, cluster=(address, 2, number), cache=cache
+            )
+            for number in range(2)
+        ]
+        _, error = both[1].communicate(timeout=120)
+        assert both[1].returncode == 1
+        assert "no dataset directory" in error
+        both[0].communicate(timeout=120)
+        assert both[0].returncode not in (0, RESTART_CODE)
+        assert time.monotonic() - started < 120
 
     @pytest.mark.slow
     def test_one_is_told_to_go(self, dataset, cache, tmp_path):

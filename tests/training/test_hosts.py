@@ -129,6 +129,41 @@ def test_what_differs_is_named(monkeypatch):
         hosts.check_agreement(both[1])
 
 
+class TestOneDirectoryForAll:
+    def check(self, monkeypatch, directory, mine, answers):
+        """As process `mine` of two; what the other says is known before."""
+        monkeypatch.setattr(jax, "process_count", lambda *_: 2)
+        monkeypatch.setattr(hosts, "is_first", lambda: mine == 0)
+        asked = iter(answers)
+
+        def gather(value):
+            other = next(asked)
+            return [value, other] if mine == 0 else [other, value]
+
+        monkeypatch.setattr(hosts, "gather_json", gather)
+        hosts.check_shared(directory, seconds=0.5)
+
+    def test_it_is_made_and_left_empty(self, monkeypatch, tmp_path):
+        self.check(monkeypatch, tmp_path / "a" / "run", 0, ["token", "", True])
+        assert list((tmp_path / "a" / "run").iterdir()) == []
+
+    def test_the_other_does_not_see_it(self, monkeypatch, tmp_path):
+        with pytest.raises(HostsError, match=r"process 1 does not see.*--workdir"):
+            self.check(monkeypatch, tmp_path / "run", 0, ["token", "", False])
+        assert list((tmp_path / "run").iterdir()) == []
+
+    def test_this_one_does_not_see_it(self, monkeypatch, tmp_path):
+        with pytest.raises(HostsError, match=r"process 1 does not see"):
+            self.check(monkeypatch, tmp_path / "run", 1, ["token", "", True])
+
+    def test_it_cannot_be_made(self, monkeypatch, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(HostsError, match=r"process 0 cannot write .*file/run"):
+            self.check(monkeypatch, tmp_path / "file" / "run", 0, ["token", "", True])
+        with pytest.raises(HostsError, match=r"process 0 cannot write .*: full"):
+            self.check(monkeypatch, tmp_path / "run", 1, ["token", "full", True])
+
+
 @pytest.fixture
 def compilations():
     """One entry for each time that XLA compiles."""
