@@ -13,6 +13,7 @@ import numpy as np
 import tqdm
 
 from rt1_jax.actions import TABLETOP, ActionSpec
+from rt1_jax.checkpoints.location import resolve
 from rt1_jax.evaluation import offline
 from rt1_jax.evaluation.environment import (
     EnvironmentFactory,
@@ -30,7 +31,6 @@ from rt1_jax.evaluation.pool import EnvironmentPool
 from rt1_jax.evaluation.report import write_report
 from rt1_jax.evaluation.results import build_results, write_results
 from rt1_jax.evaluation.rollout import DEFAULT_SLOTS, rollout
-from rt1_jax.policies.load import PRETRAINED
 
 # Far from the seeds that data are generated with.
 DEFAULT_SEED = 1_000_000_000
@@ -141,9 +141,8 @@ def training_rows(checkpoint: str) -> list[dict[str, Any]]:
     """Rows of the `metrics.jsonl` that belongs to a checkpoint, run or shipped policy, if any."""
     from rt1_jax.training.metrics import read_metrics
 
-    path = pathlib.Path(checkpoint)
-    shipped = PRETRAINED / checkpoint
-    for candidate in (path, path.parent.parent, shipped):
+    path = resolve(checkpoint)
+    for candidate in (path, path.parent.parent):
         if (candidate / "metrics.jsonl").is_file():
             return read_metrics(candidate)
     return []
