@@ -103,6 +103,12 @@ def test_import_is_light() -> None:
     assert len(extra) < 30, sorted(extra)
 
 
+def test_environments_come_with_the_package_and_light() -> None:
+    found = _modules_after("import rt1_jax\nassert callable(rt1_jax.envs.make)")
+    assert "rt1_jax.envs" in found
+    assert found.isdisjoint(HEAVY), sorted(found.intersection(HEAVY))
+
+
 def test_version_is_one_number() -> None:
     import rt1_jax
 
