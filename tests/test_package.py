@@ -21,8 +21,9 @@ ROOMS = {
     "files": set(),
     "figures": {"files"},
     "host_tensorflow": set(),
+    "letterbox": set(),
     "platforms": set(),
-    "preprocessing": {"platforms"},
+    "preprocessing": {"letterbox", "platforms"},
     "models": {"actions", "platforms", "preprocessing"},
     "language": {"files", "host_tensorflow"},
     "data": {
@@ -31,6 +32,7 @@ ROOMS = {
         "figures",
         "host_tensorflow",
         "language",
+        "letterbox",
         "envs",
         "preprocessing",
     },
