@@ -66,7 +66,7 @@ def resize_with_pad(images: jax.Array, size: tuple[int, int]) -> jax.Array:
     """
     if images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 [..., h, w, 3]")
-    height, width, top, left = letterbox(*images.shape[-3:-1], size)
+    height, width, top, left = letterbox(images.shape[-3], images.shape[-2], size)
     inner = resize_images(jnp.asarray(images, jnp.float32), (height, width)).astype(jnp.uint8)
     bars = ((top, size[0] - top - height), (left, size[1] - left - width), (0, 0))
     return jnp.pad(inner, (*[(0, 0)] * (inner.ndim - 3), *bars))

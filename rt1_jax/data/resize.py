@@ -25,7 +25,7 @@ def resize_frame(image: np.ndarray, size: tuple[int, int], fit: str = "stretch")
     height, width = size
     if fit == "stretch":
         return _resized(image, height, width)
-    inner_height, inner_width, top, left = letterbox(*image.shape[:2], size)
+    inner_height, inner_width, top, left = letterbox(image.shape[0], image.shape[1], size)
     found = np.zeros((height, width, 3), np.uint8)
     inner = _resized(image, inner_height, inner_width)
     found[top : top + inner_height, left : left + inner_width] = inner

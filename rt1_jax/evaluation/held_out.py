@@ -69,13 +69,10 @@ def describe_training(
       None where the policy was trained on other data, or where that cannot be told; else
       {"trained_on": the largest number of them that was, or None if not known, "note": a sentence}.
     """
-    data = trained.get("data")
+    data: Any = trained.get("data") or {}
     mixture = isinstance(data, list)
-    parts = [
-        {key: value for key, value in part.items() if not (mixture and key == "weight")}
-        for part in (data if mixture else [data or {}])
-    ]
-    if not dataset or dataset not in parts:
+    parts = data if mixture else [data]
+    if not dataset or dataset not in [_without_weight(part) for part in parts]:
         return None
     options = run.get("data", {})
     if not options:
@@ -91,6 +88,11 @@ def describe_training(
         return None  # made alike, but not of the same size
     count = min(max(cut - chosen.first, 0), chosen.count)
     return {"trained_on": count, "note": _note(chosen, count, held_out, some)}
+
+
+def _without_weight(source: dict[str, Any]) -> dict[str, Any]:
+    """How a dataset was made; in a mixture its weight stands beside that."""
+    return {key: value for key, value in source.items() if key != "weight"}
 
 
 def _note(chosen: Chosen, trained: int, held_out: int, some: bool) -> str:
