@@ -2,7 +2,7 @@
 
 python eval.py --checkpoint=tabletop-small
 python eval.py --checkpoint=runs/tabletop --env=tabletop --split=all --episodes=100 --output=out/
-python eval.py --checkpoint=runs/tabletop --dataset=data/tabletop --output=out/
+python eval.py --checkpoint=runs/tabletop --dataset=data/tabletop --held_out=100 --output=out/
 
 Writes results.json and report.html to the output directory. Exit code 2: something asked for is
 not there or does not fit.
@@ -34,6 +34,12 @@ _CONTROLS = flags.DEFINE_list(
 _PROCESSES = flags.DEFINE_integer("processes", 2, "Environment processes. Results do not depend.")
 _FILMS = flags.DEFINE_integer("films", 2, "Successes and failures shown for each split.")
 _DATASET = flags.DEFINE_string("dataset", None, "Compare with the recorded actions of a dataset.")
+_HELD_OUT = flags.DEFINE_integer(
+    "held_out",
+    None,
+    "With --dataset: only its last so many episodes, as data.validation_episodes holds them out. "
+    "Default: all, trained on or not.",
+)
 _OUTPUT = flags.DEFINE_string("output", "out", "Directory for results.json and report.html.")
 _COMPUTE = flags.DEFINE_enum(
     "compute", "float32", ["float32", "bfloat16"], "What the policy computes in: docs/speed.md."
@@ -61,6 +67,7 @@ def main(argv: list[str]) -> None:
             processes=_PROCESSES.value,
             films=_FILMS.value,
             dataset=_DATASET.value,
+            held_out=_HELD_OUT.value,
             output=_OUTPUT.value,
             compute=_COMPUTE.value,
         )

@@ -40,7 +40,7 @@ from support.random_policies import describe, parameter_count, random_variables
 
 from rt1_jax.checkpoints import native
 from rt1_jax.models.registry import build
-from rt1_jax.policies.load import PRETRAINED, load_policy
+from rt1_jax.policies.load import load_policy
 from rt1_jax.policies.streaming import Policy
 
 MODELS = ("rt1", "rt1_x", "small", "bc_z", "gato")
@@ -91,7 +91,7 @@ def times(function: Callable[[], Any], seconds: float, least: int = 3) -> list[f
 def load(name: str) -> tuple[native.PolicyDescription, Any]:
     """A policy's description and variables (NumPy)."""
     if name == "small":
-        root = native.find_checkpoint(PRETRAINED / "tabletop-small")
+        root = native.find_checkpoint("tabletop-small")
         return native.read_description(root), native.load_variables(root)
     description = describe(name)
     return description, random_variables(description)

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rt1_jax import envs as envs
     from rt1_jax.policies.load import load_policy as load_policy
     from rt1_jax.policies.streaming import Policy as Policy
 
 _PUBLIC = {
     "load_policy": ("rt1_jax.policies.load", "load_policy"),
     "Policy": ("rt1_jax.policies.streaming", "Policy"),
+    "envs": ("rt1_jax.envs", ""),
 }
 
-__all__ = ["Policy", "__version__", "load_policy"]
+__all__ = ["Policy", "__version__", "envs", "load_policy"]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,5 +34,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'rt1_jax' has no attribute {name!r}")
     import importlib
 
-    module, attribute = _PUBLIC[name]
-    return getattr(importlib.import_module(module), attribute)
+    place, attribute = _PUBLIC[name]
+    module = importlib.import_module(place)
+    return getattr(module, attribute) if attribute else module

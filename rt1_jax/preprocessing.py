@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rt1_jax.letterbox import letterbox
 from rt1_jax.platforms import platform
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,6 +47,29 @@ def resize_images(images: jax.Array, size: tuple[int, int]) -> jax.Array:
     images = left + (right - left) * across[:, None].astype(images.dtype)
     top, bottom = images[..., rows_from, :, :], images[..., rows_to, :, :]  # [..., h', w', c]
     return top + (bottom - top) * down[:, None, None].astype(images.dtype)
+
+
+def resize_with_pad(images: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Fits camera frames between black bars, as the frames that RT-1-X was trained on were.
+
+    The ratio of the sides is kept; :func:`resize_images`, then rounded down to whole numbers.
+
+    Args:
+      images: uint8 ``[..., h, w, 3]``.
+      size: (height, width) in pixels; RT-1-X's is (256, 320).
+
+    Returns:
+      uint8 ``[..., *size, 3]``.
+
+    Raises:
+      ValueError: the images are not uint8.
+    """
+    if images.dtype != np.uint8:
+        raise ValueError(f"images are {images.dtype} {images.shape}, expected uint8 [..., h, w, 3]")
+    height, width, top, left = letterbox(images.shape[-3], images.shape[-2], size)
+    inner = resize_images(jnp.asarray(images, jnp.float32), (height, width)).astype(jnp.uint8)
+    bars = ((top, size[0] - top - height), (left, size[1] - left - width), (0, 0))
+    return jnp.pad(inner, (*[(0, 0)] * (inner.ndim - 3), *bars))
 
 
 def normalize_images(images: jax.Array) -> jax.Array:

@@ -34,6 +34,7 @@ REQUEST: dict[str, Any] = {
         ({"environment": "kitchen"}, "unknown environment 'kitchen'"),
         ({"controls": ["oracle"]}, "unknown control 'oracle'"),
         ({"episodes": 0}, "nothing to evaluate"),
+        ({"held_out": 5}, "give --dataset, too"),
         ({}, "no/such/run"),
     ],
 )

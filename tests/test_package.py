@@ -21,8 +21,9 @@ ROOMS = {
     "files": set(),
     "figures": {"files"},
     "host_tensorflow": set(),
+    "letterbox": set(),
     "platforms": set(),
-    "preprocessing": {"platforms"},
+    "preprocessing": {"letterbox", "platforms"},
     "models": {"actions", "platforms", "preprocessing"},
     "language": {"files", "host_tensorflow"},
     "data": {
@@ -31,6 +32,7 @@ ROOMS = {
         "figures",
         "host_tensorflow",
         "language",
+        "letterbox",
         "envs",
         "preprocessing",
     },
@@ -101,6 +103,12 @@ def test_import_is_light() -> None:
     # A bare interpreter holds some 60 modules; site-packages' .pth files add a few.
     extra = found - _modules_after("pass")
     assert len(extra) < 30, sorted(extra)
+
+
+def test_environments_come_with_the_package_and_light() -> None:
+    found = _modules_after("import rt1_jax\nassert callable(rt1_jax.envs.make)")
+    assert "rt1_jax.envs" in found
+    assert found.isdisjoint(HEAVY), sorted(found.intersection(HEAVY))
 
 
 def test_version_is_one_number() -> None:

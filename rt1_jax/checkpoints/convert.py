@@ -13,6 +13,7 @@ from typing import Literal
 
 from rt1_jax.checkpoints import formats, native, tf_writer
 from rt1_jax.checkpoints.adam import AdamMoments
+from rt1_jax.checkpoints.location import is_url
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.models.config import ConfigError, RT1Config
 
@@ -25,7 +26,7 @@ def convert(
     """Reads ``source``, whatever its format, and writes ``target``.
 
     Args:
-      source: any supported checkpoint.
+      source: any supported checkpoint, or the name of a shipped policy.
       target: a directory (``native``, ``tf_saved_model``) or a prefix such as ``out/ckpt-1000``
         (``tf_checkpoint``), which must not exist yet.
       to: the format to write. Adam's moments are kept between ``tf_checkpoint`` and ``native``
@@ -34,6 +35,8 @@ def convert(
     Raises:
       CheckpointError: the source cannot be read, the model cannot be held, or the target exists.
     """
+    if is_url(target):
+        raise CheckpointError(f"{target}: expected a path on disk: write it here, then copy it")
     moments: AdamMoments | None = None
     if formats.detect_format(source) == "native":
         checkpoint = native.find_checkpoint(source)
@@ -74,7 +77,7 @@ def convert(
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns 1 and prints one line where something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m rt1_jax.checkpoints.convert")
-    parser.add_argument("source", help="checkpoint of any supported format")
+    parser.add_argument("source", help="a checkpoint of any format, or a shipped policy")
     parser.add_argument("target", help="where to write; must not exist")
     parser.add_argument(
         "--to", choices=("native", "tf_checkpoint", "tf_saved_model"), default="native"

@@ -7,7 +7,8 @@ import pathlib
 
 from rt1_jax.checkpoints import rt1_x_reader, tf_reader
 from rt1_jax.checkpoints.loaded import Loaded
-from rt1_jax.checkpoints.native import CheckpointError, find_checkpoint
+from rt1_jax.checkpoints.location import CheckpointError, pretrained_names, resolve
+from rt1_jax.checkpoints.native import find_checkpoint
 
 __all__ = ["CheckpointError", "Loaded", "detect_format", "read"]
 
@@ -15,13 +16,16 @@ __all__ = ["CheckpointError", "Loaded", "detect_format", "read"]
 def detect_format(path: str | os.PathLike[str]) -> str:
     """The format of what is at ``path``, by the names of files; reads no tensor.
 
+    Args:
+      path: on disk, or the name of a shipped policy.
+
     Returns:
       ``native``, ``tf_checkpoint``, ``tf_saved_model``, ``rt1_x_msgpack`` or ``rt1_x_orbax``.
 
     Raises:
-      CheckpointError: nothing is there, or nothing that is known.
+      CheckpointError: nothing is there, or nothing that is known, or the path is a URL.
     """
-    return _locate(pathlib.Path(path))[0]
+    return _locate(resolve(path))[0]
 
 
 def read(path: str | os.PathLike[str]) -> Loaded:
@@ -35,7 +39,7 @@ def read(path: str | os.PathLike[str]) -> Loaded:
     Raises:
       CheckpointError: one line that names file or tensor and says what to do.
     """
-    kind, place = _locate(pathlib.Path(path))
+    kind, place = _locate(resolve(path))
     if kind == "native":
         raise CheckpointError(f"{path} is a native checkpoint: use rt1_jax.load_policy")
     if kind == "rt1_x_msgpack":
@@ -53,7 +57,10 @@ def _locate(path: pathlib.Path) -> tuple[str, pathlib.Path]:
         saved_model = prefix.name == "variables"
         return "tf_saved_model" if saved_model else "tf_checkpoint", prefix
     if not path.exists():
-        raise CheckpointError(f"{path}: there is no such file or checkpoint prefix")
+        raise CheckpointError(
+            f"{path}: there is no such file, checkpoint prefix or shipped policy (shipped: "
+            f"{', '.join(pretrained_names()) or 'none'})"
+        )
     if file := rt1_x_reader.find_msgpack(path):
         return "rt1_x_msgpack", file
     if folder := rt1_x_reader.find_orbax(path):

@@ -20,6 +20,9 @@ from rt1_jax.checkpoints.tf_bundle import TFBundle
 def describe(path: str | os.PathLike[str]) -> list[str]:
     """Format, model config, parameter counts, step and anything suspicious, as lines of text.
 
+    Args:
+      path: a checkpoint of any supported format, or the name of a shipped policy.
+
     Raises:
       CheckpointError: there is no checkpoint, or not even its index can be read.
     """
@@ -65,7 +68,7 @@ def suspicious(variables: Mapping[str, Any]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Prints what :func:`describe` says; returns 1 where the checkpoint cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m rt1_jax.checkpoints.inspect")
-    parser.add_argument("path", help="checkpoint of any supported format")
+    parser.add_argument("path", help="a checkpoint of any format, or a shipped policy")
     path = parser.parse_args(arguments).path
     try:
         lines = describe(path)

@@ -26,15 +26,13 @@ import numpy as np
 
 from rt1_jax.actions import ActionSpec
 from rt1_jax.checkpoints.adam import AdamMoments
+from rt1_jax.checkpoints.location import CheckpointError as CheckpointError
+from rt1_jax.checkpoints.location import resolve
 from rt1_jax.files import write_atomically
 from rt1_jax.language import EmbeddingStatistics, EncoderIdentity
 
 FORMAT = "rt1_jax"
 VERSION = 1
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, unfinished, damaged, or of another kind."""
 
 
 @dataclasses.dataclass
@@ -211,10 +209,13 @@ def checkpoint_config(
 def find_checkpoint(path: str | os.PathLike[str]) -> pathlib.Path:
     """The checkpoint that a path means: itself, or the newest of a run's directory.
 
+    Args:
+      path: a checkpoint, a run's directory or the name of a shipped policy.
+
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is none, or the path is a URL.
     """
-    root = pathlib.Path(path).absolute()
+    root = resolve(path).absolute()
     if (root / "variables").is_dir():
         return root
     steps = list_checkpoints(root)

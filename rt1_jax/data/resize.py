@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from rt1_jax.letterbox import letterbox
 
 FITS = ("stretch", "pad")
 
@@ -15,21 +16,19 @@ def resize_frame(image: np.ndarray, size: tuple[int, int], fit: str = "stretch")
     Args:
       image: the frame.
       size: (height, width).
-      fit: "stretch" fills it, whatever becomes of the ratio of the sides; "pad" keeps the ratio, with
-        black bars, as RT-1-X's training data were made.
+      fit: "stretch" fills it, whatever becomes of the ratio of the sides; "pad" keeps the ratio,
+        with black bars where RT-1-X's training data have them (made without antialiasing: see
+        `rt1_jax.preprocessing.resize_with_pad`).
     """
     if image.shape[:2] == tuple(size):
         return image
     height, width = size
     if fit == "stretch":
         return _resized(image, height, width)
-    scale = min(height / image.shape[0], width / image.shape[1])
-    inner = _resized(
-        image, max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))
-    )
-    top, left = (height - inner.shape[0]) // 2, (width - inner.shape[1]) // 2
+    inner_height, inner_width, top, left = letterbox(image.shape[0], image.shape[1], size)
     found = np.zeros((height, width, 3), np.uint8)
-    found[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    inner = _resized(image, inner_height, inner_width)
+    found[top : top + inner_height, left : left + inner_width] = inner
     return found
 
 

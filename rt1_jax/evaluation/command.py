@@ -9,7 +9,8 @@ from typing import Any
 
 import rt1_jax
 from rt1_jax.evaluation.environment import choose_tasks
-from rt1_jax.evaluation.episodes import plan_episodes
+from rt1_jax.evaluation.episodes import EvaluationError, plan_episodes
+from rt1_jax.evaluation.held_out import read_run_config
 from rt1_jax.evaluation.pool import RolloutError
 from rt1_jax.evaluation.table import format_table
 
@@ -29,6 +30,7 @@ def main(
     films: int,
     dataset: str | None,
     output: str,
+    held_out: int | None = None,
     compute: str = "float32",
 ) -> int:
     """Evaluates, prints a table and where the report is; gives the exit code.
@@ -40,6 +42,8 @@ def main(
     if environment is None and dataset is None:
         environment = "tabletop"
     try:
+        if held_out is not None and dataset is None:
+            raise EvaluationError("--held_out is of recorded episodes: give --dataset, too")
         # Typing errors first: they should not wait for JAX and a checkpoint to load.
         wanted = 100 if episodes is None else episodes
         if environment is not None:
@@ -71,7 +75,8 @@ def main(
             checkpoint,
             output,
             closed_loop=closed_loop,
-            recorded=None if dataset is None else Offline(dataset, episodes),
+            recorded=None if dataset is None else Offline(dataset, episodes, held_out),
+            run_config=read_run_config(checkpoint),
             training=training_rows(checkpoint),
             progress=sys.stderr.isatty(),
         )

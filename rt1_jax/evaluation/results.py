@@ -9,8 +9,9 @@
                       image_size; summary {condition: {split: {skill or "all": numbers}}} (see
                       metrics.summarize); episodes, one object each, in plan order (see
                       EpisodeResult)
-    offline           dataset, embeddings ("stored" or "embedded anew"), and the numbers of
-                      offline.evaluate_offline
+    offline           dataset, embeddings ("stored" or "embedded anew"), first_episode, training
+                      (what the policy has seen of these episodes: held_out.describe_training), and
+                      the numbers of offline.evaluate_offline
 
 `closed_loop` or `offline` is null where it was not asked for.
 """

@@ -13,7 +13,8 @@ import numpy as np
 import tqdm
 
 from rt1_jax.actions import TABLETOP, ActionSpec
-from rt1_jax.evaluation import offline
+from rt1_jax.checkpoints.location import resolve
+from rt1_jax.evaluation import held_out, offline
 from rt1_jax.evaluation.environment import (
     EnvironmentFactory,
     RegisteredEnvironment,
@@ -30,7 +31,6 @@ from rt1_jax.evaluation.pool import EnvironmentPool
 from rt1_jax.evaluation.report import write_report
 from rt1_jax.evaluation.results import build_results, write_results
 from rt1_jax.evaluation.rollout import DEFAULT_SLOTS, rollout
-from rt1_jax.policies.load import PRETRAINED
 
 # Far from the seeds that data are generated with.
 DEFAULT_SEED = 1_000_000_000
@@ -71,10 +71,12 @@ class Offline:
     Attributes:
       dataset: a dataset directory.
       episodes: only the first so many; None for all.
+      held_out: only the last so many, as `data.validation_episodes` holds them out; None for all.
     """
 
     dataset: str
     episodes: int | None = None
+    held_out: int | None = None
 
 
 def evaluate(
@@ -85,6 +87,7 @@ def evaluate(
     closed_loop: ClosedLoop | None = None,
     recorded: Offline | None = None,
     training: Sequence[dict[str, Any]] = (),
+    run_config: dict[str, Any] | None = None,
     factory: EnvironmentFactory | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -97,6 +100,7 @@ def evaluate(
       closed_loop: rollouts to make, if any.
       recorded: a dataset to compare with, if any.
       training: rows of the training run's `metrics.jsonl`, for its curves.
+      run_config: of the training run, to say which recorded episodes it has seen.
       factory: builds other environments than `rt1_jax.envs`' for the rollouts.
       progress: draw progress bars.
 
@@ -116,7 +120,9 @@ def evaluate(
     if closed_loop is not None:
         spec = ACTION_SPECS.get(closed_loop.environment, policy.action_spec)
         settings, episodes, films = _roll_out(policy, closed_loop, factory, progress)
-    numbers = _compare(policy, recorded, progress) if recorded is not None else None
+    numbers = None
+    if recorded is not None:
+        numbers = _compare(policy, recorded, run_config or {}, progress)
     results = build_results(
         checkpoint=_describe(policy, name),
         seconds=time.perf_counter() - started,
@@ -141,9 +147,8 @@ def training_rows(checkpoint: str) -> list[dict[str, Any]]:
     """Rows of the `metrics.jsonl` that belongs to a checkpoint, run or shipped policy, if any."""
     from rt1_jax.training.metrics import read_metrics
 
-    path = pathlib.Path(checkpoint)
-    shipped = PRETRAINED / checkpoint
-    for candidate in (path, path.parent.parent, shipped):
+    path = resolve(checkpoint)
+    for candidate in (path, path.parent.parent):
         if (candidate / "metrics.jsonl").is_file():
             return read_metrics(candidate)
     return []
@@ -203,18 +208,28 @@ class _Tally:
             self._bar.set_postfix_str(f"policy {self._successes}/{self._done}", refresh=False)
 
 
-def _compare(policy: Any, recorded: Offline, progress: bool) -> dict[str, Any]:
+def _compare(
+    policy: Any, recorded: Offline, run_config: dict[str, Any], progress: bool
+) -> dict[str, Any]:
     from rt1_jax.data.store import StepStore
 
     store = StepStore.open(recorded.dataset)
     offline.check_same_fields(policy.action_spec, store.action_spec)
-    embeddings, origin = offline.embeddings_for(policy, store)
-    total = min(recorded.episodes or len(store), len(store))
-    with tqdm.tqdm(total=total, unit="episode", disable=not progress) as bar:
-        numbers = offline.evaluate_offline(
-            policy, store, embeddings, episodes=recorded.episodes, on_episode=bar.update
-        )
-    return {"dataset": str(recorded.dataset), "embeddings": origin, **numbers}
+    chosen = held_out.choose(len(store), recorded.episodes, recorded.held_out)
+    part = store.select(slice(chosen.first, chosen.first + chosen.count))
+    embeddings, origin = offline.embeddings_for(policy, part)
+    with tqdm.tqdm(total=chosen.count, unit="episode", disable=not progress) as bar:
+        numbers = offline.evaluate_offline(policy, part, embeddings, on_episode=bar.update)
+    training = held_out.describe_training(
+        chosen, store.description["source"], policy.description.source, run_config
+    )
+    return {
+        "dataset": str(recorded.dataset),
+        "embeddings": origin,
+        "first_episode": chosen.first,
+        "training": training,
+        **numbers,
+    }
 
 
 def _describe(policy: Any, name: str) -> dict[str, Any]:

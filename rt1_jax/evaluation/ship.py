@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rt1_jax.checkpoints import native
+from rt1_jax.checkpoints.location import PRETRAINED
 from rt1_jax.checkpoints.native import CheckpointError
 from rt1_jax.evaluation.run import training_rows
 from rt1_jax.evaluation.table import format_table
-from rt1_jax.policies.load import PRETRAINED
 
 LARGEST_BYTES = 5_000_000
 """What ships is downloaded by everyone who installs the package."""

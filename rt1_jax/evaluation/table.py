@@ -53,7 +53,9 @@ def _offline(numbers: dict[str, Any]) -> str:
     for name, n in numbers["fields"].items():
         values = ", ".join(f"{e:.4f}" for e in n["mean_absolute_error"])
         errors.append([name, values, n["unit"]])
-    return _align(rows) + "\n\n" + _align(errors)
+    # Results of before have no such key.
+    note = (numbers.get("training") or {}).get("note", "")
+    return "\n\n".join([_align(rows), _align(errors), *([note] if note else [])])
 
 
 def _rate(numbers: dict[str, Any]) -> str:

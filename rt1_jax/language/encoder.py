@@ -23,7 +23,7 @@ class EncoderIdentity:
     """Which encoder made a set of embeddings.
 
     Attributes:
-      name: `multilingual-use-v3`, `tfhub:HANDLE_OR_DIRECTORY` or `stored:NAME`.
+      name: `multilingual-use-v3`, `tfhub:URL_OR_DIRECTORY` or `stored:NAME`.
       dimensions: length of an embedding (512 for every Universal Sentence Encoder).
       check_embedding: the embedding of `CHECK_SENTENCE`, or () where the encoder cannot embed
         (embeddings that came with the data).
@@ -92,15 +92,23 @@ def load_encoder(
             "TF-Hub handle, URL or local directory"
         )
     if identity is not None and not allow_mismatch:
-        check_same_encoder(identity, encoder.identity)
+        try:
+            check_same_encoder(identity, encoder.identity)
+        except EncoderMismatchError as error:
+            if identity.dimensions != encoder.identity.dimensions:
+                raise  # no policy would take them
+            raise EncoderMismatchError(
+                f"{error}; if you know better, load_encoder(identity, allow_mismatch=True) gives "
+                "it, and its embeddings can be handed to the policy"
+            ) from error
     return encoder
 
 
 def check_same_encoder(recorded: EncoderIdentity, found: EncoderIdentity) -> None:
     """Raises EncoderMismatchError unless both embed `CHECK_SENTENCE` to the same vector.
 
-    Names may differ (a TF-Hub handle and a local copy of it are the same encoder); vectors decide
-    where both have one.
+    Where one has no vector, as those of published checkpoints and data, names must be the same.
+    Where both have one, names may differ: a TF-Hub URL and a directory may hold one module.
     """
     if recorded.dimensions != found.dimensions:
         raise EncoderMismatchError(
@@ -110,8 +118,8 @@ def check_same_encoder(recorded: EncoderIdentity, found: EncoderIdentity) -> Non
     if not (recorded.check_embedding and found.check_embedding):
         if recorded.name != found.name:
             raise EncoderMismatchError(
-                f"embeddings were made by {recorded.name!r}, not by {found.name!r}; use the same "
-                "encoder, or pass allow_mismatch=True if you know that the two are the same"
+                f"embeddings were made by {recorded.name!r}, not by {found.name!r}; embed by the "
+                f"one that is on record, under that name{_copy_hint(recorded)}"
             )
         return
     a = np.asarray(recorded.check_embedding, np.float64)
@@ -121,5 +129,11 @@ def check_same_encoder(recorded: EncoderIdentity, found: EncoderIdentity) -> Non
         raise EncoderMismatchError(
             f"encoder {found.name!r} is not the one recorded ({recorded.name!r}): their vectors of "
             f"{CHECK_SENTENCE!r} have cosine {cosine:.3f}, expected at least {CHECK_MIN_COSINE}; "
-            "use the recorded encoder, or pass allow_mismatch=True"
+            "use the recorded encoder"
         )
+
+
+def _copy_hint(recorded: EncoderIdentity) -> str:
+    if not recorded.name.startswith("tfhub:http"):
+        return ""
+    return " (TF-Hub's cache takes a local copy of the module: docs/fine_tuning.md)"

@@ -2,10 +2,16 @@
 
 `https://tfhub.dev/google/universal-sentence-encoder-large/5` is the version whose vectors the
 fractal dataset holds; other versions give other vectors.
+
+A module is best named by its URL, on a computer without a network, too: TF-Hub looks in its cache
+before it downloads, so that a copy there is found under the name that datasets and checkpoints
+have on record (`cached_module`). A directory is a name of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,10 +42,10 @@ class TFHubUSE:
         try:
             self._module = hub.load(handle)
         except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else ""
             raise ValueError(
-                f"cannot load TF-Hub module {handle!r} ({type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else ''}); download it once and give "
-                "its directory: 'tfhub:/path/to/module'"
+                f"cannot load TF-Hub module {handle!r} ({type(error).__name__}: {reason}); "
+                f"{_what_to_do(handle)}"
             ) from error
         check = self.embed([CHECK_SENTENCE])[0]
         self.identity = EncoderIdentity(
@@ -61,3 +67,26 @@ class TFHubUSE:
                 f"instructions, expected [{len(texts)}, dimensions]"
             )
         return vectors
+
+
+def cached_module(url: str) -> str:
+    """The directory in which TF-Hub looks for a module before it downloads it.
+
+    It is named by a hash of the URL, in `TFHUB_CACHE_DIR` or else in the directory of temporary
+    files, and holds a SavedModel: `saved_model.pb`, `variables/` and perhaps `assets/`.
+    """
+    import_tensorflow()
+    from tensorflow_hub import resolver
+
+    name = hashlib.sha1(url.encode()).hexdigest()
+    return os.path.join(resolver.tfhub_cache_dir(use_temp=True), name)  # may be a bucket's
+
+
+def _what_to_do(handle: str) -> str:
+    if handle.startswith(("http://", "https://")):
+        return (
+            "without a network, put the module's files (saved_model.pb, variables/, assets/) into "
+            f"{cached_module(handle)}, or set TFHUB_CACHE_DIR to a cache that has them "
+            "(docs/fine_tuning.md)"
+        )
+    return "expected a directory that holds a SavedModel: saved_model.pb and variables/"

@@ -7,10 +7,11 @@ import pathlib
 from typing import Any
 
 from rt1_jax.checkpoints import native
+from rt1_jax.checkpoints.location import pretrained_names, resolve
 from rt1_jax.policies.compilation_cache import use_compilation_cache
 from rt1_jax.policies.streaming import Policy
 
-PRETRAINED = pathlib.Path(__file__).resolve().parent.parent / "pretrained"
+__all__ = ["build_model", "load_policy", "pretrained_names"]
 
 
 def load_policy(
@@ -30,20 +31,13 @@ def load_policy(
         first step.
 
     Raises:
-      CheckpointError: nothing there, or something that cannot be read.
+      CheckpointError: nothing there, something that cannot be read, or a URL.
     """
     policy = _load(path, compute)
     if warm_up:
         use_compilation_cache()
         policy.warm_up(warm_up)
     return policy
-
-
-def pretrained_names() -> list[str]:
-    """Names of the policies that ship with the package."""
-    if not PRETRAINED.is_dir():
-        return []
-    return sorted(p.name for p in PRETRAINED.iterdir() if (p / "config.json").exists())
 
 
 def build_model(description: native.PolicyDescription) -> Any:
@@ -59,8 +53,7 @@ def build_model(description: native.PolicyDescription) -> Any:
 
 
 def _load(path: str | os.PathLike[str], compute: str) -> Policy:
-    name = os.fspath(path)
-    root = PRETRAINED / name if name in pretrained_names() else pathlib.Path(name)
+    root = resolve(path)
     if not _is_native(root):
         # Readers of the published formats; only they know TensorFlow's names.
         from rt1_jax.checkpoints.formats import read

@@ -194,6 +194,28 @@ def test_a_bad_path_is_one_line(tmp_path, capsys):
         assert error.count("\n") == 1
 
 
+def test_a_shipped_policy_goes_by_its_name(tmp_path, capsys):
+    assert inspect.main(["tabletop-small"]) == 0
+    assert "action spec: tabletop" in capsys.readouterr().out
+    assert convert.main(["tabletop-small", str(tmp_path / "copy")]) == 0
+    assert native.read_description(tmp_path / "copy").action_spec == actions.TABLETOP
+
+
+def test_a_path_in_a_bucket_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bucket = "gs://bucket/rt_1_x_jax"
+    for command in (inspect.main, lambda a: convert.main([*a, "out"])):
+        assert command([bucket]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {bucket}: checkpoints are read from disk")
+        assert f"gsutil -m cp -r {bucket} ." in error
+    assert convert.main(["tabletop-small", bucket]) == 1
+    assert "then copy it" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(formats.CheckpointError, match="https://a/b: .*copy it here first and give"):
+        load_policy("https://a/b")
+
+
 def test_a_policy_from_a_foreign_checkpoint(original):
     policy = load_policy(original[0])
     assert policy.action_spec == dataclasses.replace(actions.RT1, bins=32)

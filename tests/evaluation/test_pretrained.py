@@ -3,15 +3,15 @@
 import json
 import re
 
+from rt1_jax.checkpoints import location
 from rt1_jax.evaluation import command, ship
-from rt1_jax.policies import load
 
 NAME = "tabletop-small"
 
 
 def test_its_card_states_what_was_asked_of_it():
-    root = load.PRETRAINED / NAME
-    assert NAME in load.pretrained_names()
+    root = location.PRETRAINED / NAME
+    assert NAME in location.pretrained_names()
     assert sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) <= ship.LARGEST_BYTES
     card = (root / "README.md").read_text()
     policy, misled, expert = re.search(

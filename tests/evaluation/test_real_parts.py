@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,29 @@ def test_command_against_recorded_actions(
     assert "world_vector/x" in printed
     assert str(tmp_path / "report.html") in printed
     assert "Against recorded actions" in (tmp_path / "report.html").read_text()
+
+
+def test_command_against_held_out_actions(
+    policy: Policy, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = json.loads((dataset / "dataset.json").read_text())["source"]
+    trained = dataclasses.replace(policy.description, source={"data": source, "episodes": 4})
+    run_directory = tmp_path / "run"
+    save_checkpoint(run_directory / "checkpoints" / "7", trained, policy.variables)
+    config = {"data": {"directory": str(dataset), "validation_episodes": 2}}
+    (run_directory / "config.json").write_text(json.dumps(config))
+    asked = {"checkpoint": str(run_directory), "dataset": str(dataset)}
+    assert run(tmp_path / "all", **asked) == 0
+    assert "trained on those up to 3. --held_out=2 compares" in capsys.readouterr().out
+    assert run(tmp_path / "last", **asked, held_out=2) == 0
+    assert "Episodes 4 to 5: held out from the policy's training." in capsys.readouterr().out
+    numbers = json.loads((tmp_path / "last" / "results.json").read_text())["offline"]
+    assert (numbers["first_episode"], numbers["episodes"]) == (4, 2)
+    assert numbers["steps"] == sum(StepStore.open(dataset).lengths[-2:])
+    assert numbers["training"]["trained_on"] == 0
+    assert "Episodes 4 to 5: held out" in (tmp_path / "last" / "report.html").read_text()
+    assert run(tmp_path / "none", **asked, held_out=7) == command.BAD_REQUEST
+    assert "--held_out=7: the dataset has 6 episodes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["dataset.json", "shard-00001.array_record"])

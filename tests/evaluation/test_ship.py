@@ -10,7 +10,7 @@ import pytest
 import small
 
 from rt1_jax.actions import TABLETOP
-from rt1_jax.checkpoints import native
+from rt1_jax.checkpoints import location, native
 from rt1_jax.evaluation import ship
 from rt1_jax.evaluation.episodes import EpisodeRequest, EpisodeResult
 from rt1_jax.evaluation.results import build_results
@@ -83,8 +83,8 @@ def test_a_shipped_policy_loads_by_its_name(run, tmp_path, monkeypatch):
     assert not (path / "training").exists()
     maker = str(tmp_path).encode()
     assert not [f for f in path.rglob("*") if f.is_file() and maker in f.read_bytes()]
-    monkeypatch.setattr(load, "PRETRAINED", tmp_path)
-    assert load.pretrained_names() == ["small-one"]
+    monkeypatch.setattr(location, "PRETRAINED", tmp_path)
+    assert location.pretrained_names() == ["small-one"]
     policy, original = load.load_policy("small-one"), load.load_policy(run)
     jax.tree.map(np.testing.assert_array_equal, policy.variables, original.variables)
     assert policy.description.to_json() == original.description.to_json()

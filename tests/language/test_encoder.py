@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import small
 
+from rt1_jax.checkpoints.loaded import RT1_ENCODER
 from rt1_jax.language import (
     CHECK_SENTENCE,
     EncoderIdentity,
@@ -11,6 +12,7 @@ from rt1_jax.language import (
     check_same_encoder,
     load_encoder,
 )
+from rt1_jax.language.tfhub_use import cached_module
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,9 @@ def test_another_encoder_is_refused_unless_overridden(encoder):
 def test_other_dimensions_are_refused(encoder):
     with pytest.raises(EncoderMismatchError, match="dimensions"):
         check_same_encoder(EncoderIdentity("x", 768), encoder.identity)
+    with pytest.raises(EncoderMismatchError, match="dimensions") as error:
+        load_encoder(dataclasses.replace(encoder.identity, dimensions=768))
+    assert "allow_mismatch" not in str(error.value)
 
 
 def test_stored_embeddings_are_compared_by_name():
@@ -72,7 +77,9 @@ def test_empty_instructions_are_refused(encoder):
         encoder.embed([""])
 
 
-def test_a_tf_hub_module_from_a_local_directory(tmp_path):
+@pytest.fixture
+def save_module():
+    """Saves a small module of the kind that TF-Hub has: strings [n] -> float32 [n, 512]."""
     tf = pytest.importorskip("tensorflow")
 
     class Lengths(tf.Module):
@@ -81,8 +88,12 @@ def test_a_tf_hub_module_from_a_local_directory(tmp_path):
             lengths = tf.cast(tf.strings.length(texts), tf.float32)
             return tf.concat([lengths[:, None], tf.ones([tf.size(texts), 511])], -1)
 
+    return lambda path: tf.saved_model.save(Lengths(), str(path))
+
+
+def test_a_tf_hub_module_from_a_local_directory(tmp_path, save_module):
     path = tmp_path / "module"
-    tf.saved_model.save(Lengths(), str(path))
+    save_module(path)
     encoder = load_encoder(f"tfhub:{path}")
     np.testing.assert_array_equal(encoder.embed(["four", "seventy"])[:, 0], [4, 7])
     assert encoder.identity.dimensions == 512
@@ -90,7 +101,40 @@ def test_a_tf_hub_module_from_a_local_directory(tmp_path):
     assert load_encoder(encoder.identity).identity == encoder.identity
 
 
+def test_the_encoder_of_the_released_checkpoints_without_a_network(
+    tmp_path, monkeypatch, save_module
+):
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    url = RT1_ENCODER.name.removeprefix("tfhub:")
+    assert cached_module(url) == f"{tmp_path}/c9fe785512ca4a1b179831acb18a0c6bfba603dd"
+    save_module(cached_module(url))
+    encoder = load_encoder(RT1_ENCODER)
+    assert encoder.embed(["four"])[0, 0] == 4
+    # Data made with it are the released checkpoints' by name, and carry a vector from now on.
+    assert encoder.identity.name == RT1_ENCODER.name
+    check_same_encoder(RT1_ENCODER, encoder.identity)
+    other = dataclasses.replace(encoder.identity, check_embedding=(1.0, *[0.0] * 511))
+    with pytest.raises(EncoderMismatchError, match="cosine .*allow_mismatch=True"):
+        load_encoder(other)
+
+
+def test_a_directory_is_not_taken_for_the_released_encoder(tmp_path, save_module):
+    save_module(tmp_path / "module")
+    encoder = load_encoder(f"tfhub:{tmp_path / 'module'}")
+    with pytest.raises(EncoderMismatchError, match="TF-Hub's cache takes a local copy") as error:
+        check_same_encoder(RT1_ENCODER, encoder.identity)
+    assert "allow_mismatch" not in str(error.value)
+
+
+def test_a_module_that_cannot_be_downloaded_says_where_it_may_lie(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow")
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    url = "http://127.0.0.1:9/module"  # refused at once
+    with pytest.raises(ValueError, match=f"{cached_module(url)}, or set TFHUB_CACHE_DIR"):
+        load_encoder(f"tfhub:{url}")
+
+
 def test_a_missing_tf_hub_module_is_named(tmp_path):
     pytest.importorskip("tensorflow")
-    with pytest.raises(ValueError, match="nowhere"):
+    with pytest.raises(ValueError, match="nowhere.*expected a directory that holds a SavedModel"):
         load_encoder(f"tfhub:{tmp_path}/nowhere")

@@ -37,6 +37,7 @@ class RLDSDataset:
       mapping: `{path: [t, ...]}` -> `{RT-1 field: [t, size]}`, in the spec's units.
       rt1_x: what the published RT-1-X training does to these actions; None where nothing is
         published.
+      rt1_x_inverse: the way back, to this dataset's units; None where there is none.
       version: the version of the public copy described here.
       embedding_encoder: whose vectors `embedding` holds; None where there are none.
       gripper: what the dataset stores for its gripper, and whether it is absolute or relative.
@@ -53,6 +54,7 @@ class RLDSDataset:
     action_spec: ActionSpec
     mapping: ActionMapping
     rt1_x: ActionMapping | None = None
+    rt1_x_inverse: ActionMapping | None = None
     version: str = "0.1.0"
     embedding_encoder: str | None = None
     gripper: str = ""
@@ -143,6 +145,33 @@ class RLDSDataset:
             )
         steps = len(actions["world_vector"])
         return self._checked(self.rt1_x(actions), steps, "rt1_x")
+
+    def from_rt1_x(self, actions: Mapping[str, np.ndarray]) -> Actions:
+        """What RT-1-X's numbers mean on this dataset's robot: undoes `rt1_x_actions`.
+
+        Args:
+          actions: what a policy of `rt1_jax.actions.RT1_X` gave: `{RT-1 field: [b, size]}`.
+
+        Returns:
+          `{RT-1 field: float32 [b, size]}` in the units of `action_spec`, for the dataset's frame,
+          rate and kind of gripper; clipped where `rt1_x_actions` clips.
+
+        Raises:
+          OXEError: there is no way back for this dataset, or a field is missing.
+        """
+        if self.rt1_x_inverse is None:
+            raise OXEError(
+                f"dataset {self.name!r} has no way back from RT-1-X's numbers: its units, or how "
+                "the released model was given its actions, are not published. If you know better: "
+                "dataclasses.replace(dataset, rt1_x_inverse=...)"
+            )
+        if missing := [name for name in self.action_spec.field_names if name not in actions]:
+            raise OXEError(
+                f"dataset {self.name!r}: from_rt1_x takes what an RT-1-X policy gives, which has "
+                f"the field {missing[0]!r}; got {sorted(actions)}"
+            )
+        read = {name: np.asarray(actions[name]) for name in self.action_spec.field_names}
+        return self._checked(self.rt1_x_inverse(read), len(read["world_vector"]), "rt1_x_inverse")
 
     def read_instruction(self, value: Any) -> str:
         """The instruction of one step: bytes, a string or int [n] of UTF-8 bytes -> text.

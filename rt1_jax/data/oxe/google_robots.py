@@ -37,6 +37,7 @@ FRACTAL = RLDSDataset(
     ),
     mapping=_fractal_actions,
     rt1_x=unchanged,
+    rt1_x_inverse=unchanged,
     gripper="relative: +1 closes, -1 opens, 0 leaves it",
     sources=(
         catalog("fractal20220817_data"),

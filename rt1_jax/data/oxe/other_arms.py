@@ -51,6 +51,10 @@ BRIDGE = RLDSDataset(
         world_vector=lambda x: to_range(x, -0.05, 0.05, -1.75, 1.75, safety_margin=0.01),
         rotation_delta=lambda x: to_range(x, -0.25, 0.25, -1.4, 1.4, safety_margin=0.01),
     ),
+    rt1_x_inverse=changed(
+        world_vector=lambda x: to_range(x, -1.75, 1.75, -0.05, 0.05),
+        rotation_delta=lambda x: to_range(x, -1.4, 1.4, -0.25, 0.25),
+    ),
     gripper="absolute: open_gripper, true is open",
     sources=(catalog("bridge"), NOTEBOOK, RATES, RT1_X_ENCODER),
     notes=(

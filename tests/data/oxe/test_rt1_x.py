@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rt1_jax.actions import RT1_X
 from rt1_jax.data import oxe
 from rt1_jax.data.oxe.rescale import to_range
 
@@ -103,3 +104,40 @@ def test_the_mixture_names_known_datasets():
     assert sum(oxe.RT1_X_WEIGHTS.values()) == 273
     assert oxe.RT1_X_WEIGHTS["fractal20220817_data"] == 150
     assert not set(oxe.RT1_X_WEIGHTS) & set(oxe.RT1_X_WEIGHTS_LEFT_OUT)
+
+
+@pytest.mark.parametrize("name", ["bridge", "fractal20220817_data"])
+def test_there_and_back_again(name):
+    dataset = oxe.get(name)
+    rng = np.random.default_rng(0)
+    # Up to the notebook's margin, beyond which its numbers are clipped.
+    own = {
+        field.name: rng.uniform(-0.99, 0.99, (50, field.size)) * np.asarray(field.high)
+        for field in dataset.action_spec.fields
+    }
+    own["terminate_episode"] = np.eye(3)[rng.integers(0, 2, 50)]
+    back = dataset.from_rt1_x(dataset.rt1_x_actions(own))
+    for field, value in own.items():
+        assert back[field].dtype == np.float32
+        np.testing.assert_allclose(back[field], value, rtol=1e-5, atol=1e-7)
+
+
+def test_back_from_numbers_that_no_training_gave():
+    tokens = np.full((1, RT1_X.action_tokens), RT1_X.bins - 1)  # the highest of everything
+    action = RT1_X.detokenize(tokens)
+    own = oxe.get("bridge").from_rt1_x(action)
+    np.testing.assert_allclose(own["world_vector"], [[0.05] * 3])
+    np.testing.assert_allclose(own["rotation_delta"], [[0.25] * 3])
+    np.testing.assert_allclose(own["gripper_closedness_action"], [[1.0]])
+
+
+@pytest.mark.parametrize("name", sorted({*oxe.names()} - {"bridge", "fractal20220817_data"}))
+def test_the_others_have_no_way_back(name):
+    action = RT1_X.detokenize(np.zeros((1, RT1_X.action_tokens), np.int32))
+    with pytest.raises(oxe.OXEError, match=f"{name!r} has no way back from RT-1-X's numbers"):
+        oxe.get(name).from_rt1_x(action)
+
+
+def test_a_way_back_needs_every_field():
+    with pytest.raises(oxe.OXEError, match="'terminate_episode'; got .'world_vector'."):
+        oxe.get("bridge").from_rt1_x({"world_vector": np.zeros((1, 3))})
