@@ -126,14 +126,14 @@ start() {
 
 restarts=0 newest=unknown
 
-# A run that is started over and over and comes no further must not be paid for.
+# A run that is started over and over and comes no further would be paid for without end.
 count_restarts() {
   local now
   now=$(newest_checkpoint "$@") || now=$newest
   if [[ $now != "$newest" ]]; then newest=$now restarts=0; fi
   if ((restarts > RESTARTS)); then
-    echo "tpu_pod: started again $RESTARTS times without a newer checkpoint than ${newest:-none}: see above" \
-      "why, then the same command goes on (RESTARTS=N allows more)" >&2
+    echo "tpu_pod: started again $RESTARTS times without a newer checkpoint than ${newest:-none}, see above why." \
+      "The slice is still there: the same command goes on (RESTARTS=N allows more), or: $0 delete" >&2
     exit 1
   fi
 }
