@@ -45,44 +45,166 @@ def test_the_commands_for_a_tpu_pod():
     assert "--spot" not in created
 
 
-@pytest.mark.parametrize(("codes", "ended"), [("75 255 0", 0), ("75 1", 1)])
-def test_a_pod_is_started_again_while_it_is_preempted(tmp_path, codes, ended):
-    """75 is a saved run, 255 a slice that is gone; 1 is an error of the training."""
-    (tmp_path / "codes").write_text(codes + "\n")
-    (tmp_path / "state").write_text("ACTIVE")
-    stand_in(
-        tmp_path / "bin",
-        "gcloud",
-        f"""cd {tmp_path}
+GCLOUD = """
 echo "$*" >> calls
 case "$*" in
-  *describe*) cat state ;;
-  *"queued-resources create"*) echo ACTIVE > state ;;
-  *train.py*) read -r first rest < codes; echo "$rest" > codes
-     if [ "$first" = 255 ]; then echo SUSPENDED > state; fi
-     exit "$first" ;;
-esac""",
-    )
-    found = run(
-        "tpu_pod.sh", "run", "--workdir=w", tools=tmp_path / "bin", REPOSITORY="https://host/r"
-    )
+  *"--format=yaml(state)"*) echo "message: there is no quota for it" ;;
+  *describe*)
+    echo "WARNING: gcloud is old" >&2
+    read -r first rest < states
+    if [ "$rest" ]; then echo "$rest" > states; fi
+    case $first in
+      UNREACHABLE) echo "ERROR: connection reset" >&2; exit 1 ;;
+      NONE) echo "ERROR: (gcloud) NOT_FOUND: Resource 'rt1' was not found." >&2; exit 1 ;;
+      *) echo "$first" ;;
+    esac ;;
+  *"queued-resources create"*) rm -f installed; cat created > states ;;
+  *"queued-resources delete"*) echo NONE > states ;;
+  *"git clone"*) touch installed ;;
+  *"test -e"*) [ -e installed ] ;;
+  *"/checkpoints "*) ls checkpoints | tail -n 1 ;;
+  *train.py*)
+    read -r first rest < codes; echo "$rest" > codes
+    if [ "$first" = 255 ]; then echo SUSPENDED > states; fi
+    if [ "$first" = saved ]; then touch checkpoints/$(ls checkpoints | wc -l); exit 75; fi
+    exit "$first" ;;
+esac
+"""
+
+
+@pytest.fixture
+def pod(tmp_path):
+    """`tpu_pod.sh run` with a gcloud that tells `states` one after another, the last for ever.
+
+    `codes` are what the trainings end with; 255 takes the slice away, "saved" is 75 and a newer
+    checkpoint. Gives what has run, and the calls of gcloud.
+    """
+
+    def run_pod(states, codes, created="ACTIVE", installed=True, **environment):
+        for name, content in {"states": states, "codes": codes, "created": created}.items():
+            (tmp_path / name).write_text(content + "\n")
+        (tmp_path / "checkpoints").mkdir()
+        if installed:
+            (tmp_path / "installed").touch()
+        stand_in(tmp_path / "bin", "gcloud", f"cd {tmp_path}\n{GCLOUD}")
+        found = run(
+            *("tpu_pod.sh", "run", "--workdir=a b"), tools=tmp_path / "bin",
+            **{"REPOSITORY": "https://host/r", **environment},
+        )  # fmt: skip
+        return found, (tmp_path / "calls").read_text()
+
+    return run_pod
+
+
+def counts(calls):
+    """(slices deleted, slices created, installations, trainings)"""
+    parts = ("queued-resources delete", "queued-resources create", "git clone", "train.py")
+    return tuple(calls.count(part) for part in parts)
+
+
+@pytest.mark.parametrize(("codes", "ended"), [("75 255 0", 0), ("75 1", 1)])
+def test_a_pod_is_started_again_while_it_is_preempted(pod, codes, ended):
+    """75 is a saved run, 255 a slice that is gone; 1 is an error of the training."""
+    found, calls = pod("ACTIVE", codes)
     assert found.returncode == ended, found.stderr
-    calls = (tmp_path / "calls").read_text()
-    assert calls.count("train.py") == len(codes.split())
-    assert calls.count("queued-resources create") == codes.count("255")
-    assert calls.count("git clone") == codes.count("255")
+    gone = codes.count("255")
+    assert counts(calls) == (gone, gone, gone, len(codes.split()))
+
+
+def test_a_slice_that_gcloud_cannot_tell_of_is_not_deleted(pod):
+    found, calls = pod("UNREACHABLE UNREACHABLE ACTIVE", "0")
+    assert found.returncode == 0, found.stderr
+    assert "(try 2 of 10): WARNING: gcloud is old\nERROR: connection reset" in found.stderr
+    assert counts(calls) == (0, 0, 0, 1)
+
+
+def test_gcloud_is_not_asked_for_ever(pod):
+    found, calls = pod("UNREACHABLE", "0", TRIES="3")
+    assert found.returncode == 1
+    assert "nothing was changed; once gcloud answers" in found.stderr
+    assert calls.count("describe") == 3
+    assert counts(calls) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ("ACCEPTED WAITING_FOR_RESOURCES PROVISIONING CREATING ACTIVE", (0, 0, 0, 1)),
+        ("SUSPENDING SUSPENDED", (1, 1, 1, 1)),
+        ("DELETING NONE", (0, 1, 1, 1)),
+    ],
+)
+def test_what_is_on_its_way_is_waited_for(pod, states, expected):
+    found, calls = pod(states, "0")
+    assert found.returncode == 0, found.stderr
+    assert counts(calls) == expected
+
+
+def test_a_refused_slice_is_not_waited_for(pod):
+    found, calls = pod("NONE", "0", created="ACCEPTED FAILED")
+    assert found.returncode == 1
+    assert "message: there is no quota for it" in found.stderr
+    assert "tpu_pod.sh delete" in found.stderr
+    assert counts(calls) == (0, 1, 0, 0)
+
+
+def test_a_slice_without_the_marker_is_installed_on(pod):
+    """It was made by `create`, or its installation was interrupted."""
+    found, calls = pod("ACTIVE", "75 0", installed=False)
+    assert found.returncode == 0, found.stderr
+    assert counts(calls) == (0, 0, 1, 2)
+    (install,) = [line for line in calls.splitlines() if "git clone" in line]
+    marker = "/tmp/rt1_installed.$USER"
+    assert f"--command=rm -f {marker} && " in install
+    assert f"&& touch {marker}" in calls.split("git clone")[1].split("compute tpus")[0]
+
+
+def test_a_run_that_comes_no_further_is_not_started_for_ever(pod):
+    found, calls = pod("ACTIVE", "saved 75 75 75 75 75", RESTARTS="2")
+    assert found.returncode == 1
+    assert "started again 2 times without a newer checkpoint than 0" in found.stderr
+    assert counts(calls) == (0, 0, 0, 4)
+    assert "--worker=0 --command=cd rt1_jax && ls a\\ b/checkpoints 2>/dev/null" in calls
+
+
+def test_a_run_that_comes_further_is_started_as_often_as_it_takes(pod):
+    found, calls = pod("ACTIVE", "75 saved 75 saved 75 saved 0", RESTARTS="1")
+    assert found.returncode == 0, found.stderr
+    assert counts(calls) == (0, 0, 0, 7)
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (1, False)])
 def test_a_slurm_job_is_queued_again(tmp_path, code, requeued):
     stand_in(tmp_path / "bin", "srun", f'echo "$@" > {tmp_path}/srun; exit {code}')
     stand_in(tmp_path / "bin", "scontrol", f'echo "$@" > {tmp_path}/scontrol')
-    found = run("slurm.sbatch", "--workdir=w", tools=tmp_path / "bin", SLURM_JOB_ID="17")
+    workdir = tmp_path / "w"
+    found = run("slurm.sbatch", f"--workdir={workdir}", tools=tmp_path / "bin", SLURM_JOB_ID="17")
     assert found.returncode == code
-    assert "train.py --workdir=w" in (tmp_path / "srun").read_text()
+    assert f"train.py --workdir={workdir}" in (tmp_path / "srun").read_text()
     assert (tmp_path / "scontrol").exists() == requeued
     if requeued:
         assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
+
+
+def test_a_slurm_job_that_comes_no_further_is_not_queued_for_ever(tmp_path):
+    workdir = tmp_path / "w"
+    (workdir / "checkpoints").mkdir(parents=True)
+    stand_in(tmp_path / "bin", "srun", f"mkdir {workdir}/checkpoints/$SAVES; exit 75")
+    stand_in(tmp_path / "bin", "scontrol", f"echo again >> {tmp_path}/scontrol")
+
+    def queued(start, saves="."):  # "." is there already
+        found = run(
+            "slurm.sbatch", "--workdir", str(workdir), tools=tmp_path / "bin", RESTARTS="1",
+            SLURM_JOB_ID="17", SLURM_RESTART_COUNT=str(start), SAVES=saves,
+        )  # fmt: skip
+        if found.returncode == 1:
+            assert "2 starts without a newer checkpoint than 10: not queued again" in found.stdout
+        return found.returncode == 75
+
+    assert [queued(0), queued(1, "9"), queued(2), queued(3, "10"), queued(4)] == [True] * 5
+    assert not queued(5)
+    assert len((tmp_path / "scontrol").read_text().split()) == 5
+    assert queued(0)  # submitted again by hand
 
 
 def test_two_tasks_of_slurm_find_each_other(tmp_path):

@@ -177,22 +177,23 @@ def ensure_data(data: Any, progress: bool = True) -> None:
         try:
             held = json.loads(path.read_text())
             found = (held["episodes"], tuple(held["image_size"]))
+            source = dict(held.get("source", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise ExperimentError(
                 f"{path} is damaged ({error!r}): remove {data.directory}"
             ) from None
         needed = (data.episodes, tuple(data.image_size))
         if found != needed:
-            raise ExperimentError(
-                f"{data.directory} holds {_told(*found)}, the preset needs {_told(*needed)}: "
-                "remove it, or name another directory by --config.data.directory and "
-                "--config.train.data.directory"
-            )
+            _refuse(data.directory, _told(*found), _told(*needed))
+        # What the generator recorded; data that were made in another way have none of it.
+        for key, value in _generated(data).items():
+            if source.get(key, value) != value:
+                _refuse(data.directory, f"data of {key} {source[key]!r}", f"{value!r}")
         return
     height, width = data.image_size
     # A process of its own: rendering and the libraries of training do not go together.
     command = [
-        sys.executable, "-m", "rt1_jax.data.generate", "--env=tabletop",
+        sys.executable, "-m", "rt1_jax.data.generate", "--env=tabletop", "--split=seen",
         f"--episodes={data.episodes}", f"--output={data.directory}",
         f"--skills={','.join(data.skills)}", f"--image_size={height},{width}",
         f"--seed={data.seed}",
@@ -204,6 +205,18 @@ def ensure_data(data: Any, progress: bool = True) -> None:
         words = (done.stderr or "").strip().splitlines()
         reason = words[-1] if words else f"it ended with status {done.returncode}"
         raise ExperimentError(f"making {data.directory} failed: {reason} ({shlex.join(command)})")
+
+
+def _generated(data: Any) -> dict[str, Any]:
+    """What the preset asks the generator for beside size, as `dataset.json` records it."""
+    return {"env": "tabletop", "split": "seen", "skills": list(data.skills), "seed": data.seed}
+
+
+def _refuse(directory: str, found: str, needed: str) -> None:
+    raise ExperimentError(
+        f"{directory} holds {found}, the preset needs {needed}: remove it, or name another "
+        "directory by --config.data.directory and --config.train.data.directory"
+    )
 
 
 def _told(episodes: int, image_size: tuple[int, int]) -> str:

@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ from rt1_jax.files import write_atomically
 from rt1_jax.training.config_keys import without_newer
 from rt1_jax.training.workdir import FREE_KEYS
 
-# What does not change a run's result.
+_GRACE = 60.0  # seconds that an interrupted run has to finish its step and save
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,8 +173,12 @@ def read(run: Run, directory: str | os.PathLike[str]) -> Finished | None:
     return Finished(run, training["summary"], results, training["step_ms"])
 
 
-def complete(run: Run, directory: str | os.PathLike[str]) -> None:
-    """Trains (or goes on with) one run and evaluates it, in this process."""
+def complete(run: Run, directory: str | os.PathLike[str]) -> bool:
+    """Trains (or goes on with) one run and evaluates it, in this process.
+
+    Returns:
+      whether it came to its end; if not, training was told to go, and has saved.
+    """
     from rt1_jax.analysis.timing import step_milliseconds
     from rt1_jax.evaluation.run import ClosedLoop, evaluate, training_rows
     from rt1_jax.policies.load import load_policy
@@ -182,6 +187,11 @@ def complete(run: Run, directory: str | os.PathLike[str]) -> None:
     root = pathlib.Path(directory) / run.name
     if _read_training(root) is None:
         summary = train(run.config, root, progress=False)
+        if summary["preempted"]:
+            return False
+        # Of weights that were taken for finished ones, if there are any.
+        for results in root.glob("evaluation-*/results.json"):
+            results.unlink()
         policy = load_policy(root)
         content = {"summary": summary, "step_ms": step_milliseconds(policy)}
         write_atomically(root / "training.json", json.dumps(content, indent=1))
@@ -201,6 +211,7 @@ def complete(run: Run, directory: str | os.PathLike[str]) -> None:
         training=training_rows(str(root)),
         progress=False,
     )
+    return True
 
 
 class _Children:
@@ -224,11 +235,21 @@ class _Children:
             self._running.discard(child)
 
     def end(self) -> None:
-        """Ends all that run. Checkpoints are whole or not there, so that no care is needed."""
+        """Ends all that run. Training saves if there is time; no checkpoint is half written."""
         with self._lock:
             self._ended = True
-            for child in tuple(self._running):
-                child.terminate()
+            running = tuple(self._running)
+        for child in running:
+            child.terminate()
+        deadline = time.monotonic() + _GRACE
+        try:
+            for child in running:
+                child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+        finally:  # at a second Ctrl-C, too
+            for child in running:
+                child.kill()
 
 
 def _execute(run: Run, root: pathlib.Path, cores: list[int], children: _Children) -> None:
@@ -282,11 +303,13 @@ def _digest(value: Any) -> str:
 
 
 def _read_training(home: pathlib.Path) -> dict[str, Any] | None:
-    """The content of `training.json`, or None if it is not there or damaged."""
+    """The content of `training.json`; None if it is not there, damaged, or of half a training."""
     try:
         content = json.loads((home / "training.json").read_text())
+        if content["summary"].get("preempted"):  # earlier versions took it for finished
+            return None
         return {"summary": content["summary"], "step_ms": content["step_ms"]}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -311,7 +334,11 @@ def _main(root: str, name: str) -> None:
     )
     if run.name != name:
         raise ValueError(f"{root}/{name}/request.json is of {run.name}")
-    complete(run, root)
+    if not complete(run, root):
+        from rt1_jax.training.preemption import RESTART_CODE
+
+        print(f"told to go: saved in {root}/{name}; the next sweep goes on with it")
+        sys.exit(RESTART_CODE)
 
 
 if __name__ == "__main__":

@@ -270,15 +270,20 @@ def data(tmp_path):
     return config
 
 
-def describe(data, episodes, image_size):
+def describe(data, episodes, image_size, **source):
     path = pathlib.Path(data.directory) / "dataset.json"
     path.parent.mkdir()
-    path.write_text(json.dumps({"episodes": episodes, "image_size": image_size}))
+    content = {"episodes": episodes, "image_size": image_size, "source": source}
+    path.write_text(json.dumps(content))
     return path
 
 
-def test_data_of_the_right_size_are_kept(data):
-    describe(data, 150, [64, 64])
+@pytest.mark.parametrize(
+    "source",
+    [{"env": "tabletop", "split": "seen", "skills": ["pick"], "seed": 0}, {"made": "elsewhere"}],
+)
+def test_data_of_the_right_size_are_kept(data, source):
+    describe(data, 150, [64, 64], **source)
     ensure_data(data)
 
 
@@ -290,6 +295,25 @@ def test_other_data_are_not_trained_on(data, episodes, image_size, told):
     describe(data, episodes, image_size)
     with pytest.raises(ExperimentError, match=f"holds {told} pixels, the preset needs 150 episod"):
         ensure_data(data)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({"skills": ["pick", "move_near"], "seed": 0}, "skills ['pick', 'move_near']"),
+        ({"skills": ["pick"], "seed": 1}, "seed 1"),
+        ({"skills": ["pick"], "seed": 0, "split": "unseen_tasks"}, "split 'unseen_tasks'"),
+    ],
+)
+def test_data_of_other_skills_or_seeds_are_not_trained_on(data, source, told):
+    """Of the right size: nothing else tells them apart, and a run's config names neither."""
+    describe(data, 150, [64, 64], **source)
+    with pytest.raises(ExperimentError) as caught:
+        ensure_data(data)
+    key = told.split()[0]
+    needed = {"skills": "['pick']", "seed": "0", "split": "'seen'"}[key]
+    assert f"holds data of {told}, the preset needs {needed}: remove it, or" in str(caught.value)
+    assert "--config.data.directory" in str(caught.value)
 
 
 def test_a_damaged_description_is_named(data):

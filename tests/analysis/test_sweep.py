@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -9,11 +10,16 @@ import time
 
 import pytest
 from ml_collections import ConfigDict
-from small import small_config
+from small import make_dataset, small_config
 
+import rt1_jax.analysis.timing
+import rt1_jax.evaluation.run
+import rt1_jax.policies.load
+import rt1_jax.training.loop
 from rt1_jax.analysis import sweep
 from rt1_jax.analysis.experiment import ensure_data
 from rt1_jax.analysis.sweep import Finished, Missing, Run, read, run_sweep
+from rt1_jax.checkpoints import native
 
 
 def make_run(seed=0, episodes=100, splits=("seen",), **changes):
@@ -155,6 +161,44 @@ def test_damaged_files_count_as_missing(tmp_path, content):
         assert read(run, tmp_path) is None, name
 
 
+@pytest.fixture
+def half_trained(monkeypatch):
+    """`complete` trains and evaluates nothing, and finds its training told to go, once."""
+    ends, evaluated = [{"preempted": True}, {"preempted": False, "loss": 1.7}], []
+    monkeypatch.setattr(rt1_jax.training.loop, "train", lambda *_, **__: ends.pop(0))
+    monkeypatch.setattr(rt1_jax.policies.load, "load_policy", lambda root: None)
+    monkeypatch.setattr(rt1_jax.analysis.timing, "step_milliseconds", lambda policy: 1.5)
+    monkeypatch.setattr(rt1_jax.evaluation.run, "evaluate", lambda *a, **_: evaluated.append(a[1]))
+    return evaluated
+
+
+def test_half_a_training_is_neither_evaluated_nor_finished(tmp_path, half_trained):
+    run = make_run()
+    (tmp_path / run.name).mkdir()
+    assert not sweep.complete(run, tmp_path)
+    assert half_trained == []
+    assert not (tmp_path / run.name / "training.json").exists()
+    assert sweep.complete(run, tmp_path)
+    assert half_trained == [run.name]
+    assert sweep.complete(run, tmp_path)  # trained no more
+
+
+def test_half_a_training_that_was_taken_for_finished_is_done_again(tmp_path, half_trained):
+    """With all evaluations: they are of what was half trained."""
+    run, other = make_run(), make_run(episodes=7)
+    for one in (run, other):
+        write_run(tmp_path, one)
+    content = {"summary": {"preempted": True, "parameters": 7}, "step_ms": 1.5}
+    (tmp_path / run.name / "training.json").write_text(json.dumps(content))
+    assert read(run, tmp_path) is None
+    assert not sweep.complete(run, tmp_path)
+    assert sweep.complete(run, tmp_path)
+    assert read(run, tmp_path) is None  # `evaluate` writes nothing here
+    assert read(other, tmp_path) is None
+    write_run(tmp_path, run)
+    assert isinstance(read(run, tmp_path), Finished)
+
+
 def fake_main(monkeypatch, tmp_path, code):
     """Makes `_execute`'s child run `code`, with root and name as arguments."""
     (tmp_path / "child.py").write_text(code)
@@ -200,6 +244,53 @@ def test_an_interruption_ends_the_processes_and_starts_no_more(tmp_path, monkeyp
         run_sweep(runs, tmp_path / "runs", progress=False)
     assert time.monotonic() - started < 60
     assert len(list((tmp_path / "runs").glob("*/started"))) == 1
+
+
+def test_a_process_that_does_not_end_when_it_is_told_to_is_killed(tmp_path, monkeypatch):
+    fake_main(
+        monkeypatch, tmp_path,
+        "import signal, sys, time, pathlib\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "pathlib.Path(sys.argv[1], sys.argv[2], 'started').touch()\n"
+        "time.sleep(120)\n",
+    )  # fmt: skip
+    monkeypatch.setattr(sweep, "_GRACE", 0.2)
+    started = time.monotonic()
+    interrupt_when_there_is(tmp_path / "runs", "*/started", [make_run()])
+    assert time.monotonic() - started < 60
+    log = (tmp_path / "runs" / make_run().name / "log.txt").read_text()
+    assert log == "\nended by signal 9\n"
+
+
+def interrupt_when_there_is(root, pattern, runs):
+    """Sweeps until a file is there, then has SIGINT sent to this process, not to its children."""
+    over = threading.Event()
+
+    def interrupt():
+        while not over.wait(0.05):
+            if list(root.glob(pattern)):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(runs, root, progress=False)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_an_interrupted_training_saves_and_is_not_taken_for_finished(tmp_path):
+    """For real, up to the evaluation, which must not begin. It is told to go after compiling."""
+    run = Run(small_config(make_dataset(tmp_path / "data"), steps=100_000))
+    interrupt_when_there_is(tmp_path / "runs", "*/checkpoints/[0-9]*", [run])
+    home = tmp_path / "runs" / run.name
+    assert len(native.list_checkpoints(home)) >= 1
+    assert not (home / "training.json").exists()
+    last = (home / "log.txt").read_text().splitlines()[-1]
+    assert last == f"told to go: saved in {home}; the next sweep goes on with it"
 
 
 def test_a_second_sweep_waits_for_the_first_and_finds_its_run(tmp_path, monkeypatch):
