@@ -102,9 +102,9 @@ def counts(calls):
     return tuple(calls.count(part) for part in parts)
 
 
-@pytest.mark.parametrize(("codes", "ended"), [("75 255 0", 0), ("75 1", 1)])
+@pytest.mark.parametrize(("codes", "ended"), [("75 134 255 0", 0), ("75 1", 1)])
 def test_a_pod_is_started_again_while_it_is_preempted(pod, codes, ended):
-    """75 is a saved run, 255 a slice that is gone; 1 is an error of the training."""
+    """75 is a saved run, 134 a host without its neighbour, 255 a slice that is gone; 1 is an error."""
     found, calls = pod("ACTIVE", codes)
     assert found.returncode == ended, found.stderr
     gone = codes.count("255")
@@ -173,7 +173,7 @@ def test_a_run_that_comes_further_is_started_as_often_as_it_takes(pod):
     assert counts(calls) == (0, 0, 0, 7)
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (1, False)])
+@pytest.mark.parametrize(("code", "requeued"), [(75, True), (134, True), (0, False), (1, False)])
 def test_a_slurm_job_is_queued_again(tmp_path, code, requeued):
     stand_in(tmp_path / "bin", "srun", f'echo "$@" > {tmp_path}/srun; exit {code}')
     stand_in(tmp_path / "bin", "scontrol", f'echo "$@" > {tmp_path}/scontrol')
