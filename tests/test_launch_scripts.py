@@ -104,7 +104,7 @@ def counts(calls):
 
 @pytest.mark.parametrize(("codes", "ended"), [("75 134 255 0", 0), ("75 1", 1)])
 def test_a_pod_is_started_again_while_it_is_preempted(pod, codes, ended):
-    """75 is a saved run, 134 a host without its neighbour, 255 a slice that is gone; 1 is an error."""
+    """75: saved; 134: a host without its neighbour; 255: a slice that is gone; 1: an error."""
     found, calls = pod("ACTIVE", codes)
     assert found.returncode == ended, found.stderr
     gone = codes.count("255")
