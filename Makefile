@@ -26,6 +26,8 @@ demo: setup
 # Tests that render in their own process run apart from those that load TensorFlow: Mesa's software
 # renderer and TensorFlow crash in one process, whichever comes first (docs/tabletop.md).
 RENDERING := tests/envs tests/data/test_generate.py
+# A file's tests share what they have made, which may have taken minutes: they stay on one worker.
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # More demonstrations and more steps than the demo, otherwise the same.
 SMALL := tabletop-small
@@ -41,10 +43,10 @@ tabletop-small: setup
 
 test: setup
 ifdef ARGS
-	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(PYTHON_IN) -m pytest $(PARALLEL) $(ARGS)
 else
-	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadgroup $(RENDERING)
-	$(PYTHON_IN) -m pytest -n $(WORKERS) --dist loadgroup $(addprefix --ignore=,$(RENDERING))
+	$(PYTHON_IN) -m pytest $(PARALLEL) $(RENDERING)
+	$(PYTHON_IN) -m pytest $(PARALLEL) $(addprefix --ignore=,$(RENDERING))
 endif
 
 lint: setup

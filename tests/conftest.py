@@ -19,21 +19,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what their module made go to one worker, which makes it once.
-
-    Some of it takes minutes. Counts with `--dist loadgroup`.
-    """
-    for item in items:
-        fixtures = getattr(item, "_fixtureinfo", None)
-        scopes = {
-            definition.scope
-            for definitions in (fixtures.name2fixturedefs.values() if fixtures else ())
-            for definition in definitions
-        }
-        if scopes & {"module", "class"}:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    """The files that take minutes come first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "training"))
 
 
 @pytest.fixture(scope="session")
