@@ -1,8 +1,8 @@
 """Training windows straight from RLDS files, without an import: for a first look, or a bucket.
 
-Files are read in an order of their own each epoch, one after the other, and windows are shuffled within
-blocks of episodes. That is less random than the import's order over all windows, and each pass
-parses everything again; the position is exact all the same.
+Files are read in an order of their own each epoch, one after the other, and windows are shuffled
+within blocks of episodes. That is less random than the import's order over all windows, and each
+pass parses everything again; the position is exact all the same.
 """
 
 from __future__ import annotations
@@ -20,15 +20,10 @@ from rt1_jax.data.encoded import EncodedEpisode
 from rt1_jax.data.episode import decode_image
 from rt1_jax.data.oxe.description import RLDSDataset
 from rt1_jax.data.resize import resize_frame
-from rt1_jax.data.rlds.convert import (
-    DAMAGED,
-    ActionScale,
-    EpisodeConverter,
-    Frames,
-    OddEpisodeError,
-)
-from rt1_jax.data.rlds.importer import stored_identity
+from rt1_jax.data.rlds.checks import ActionScale
+from rt1_jax.data.rlds.convert import DAMAGED, EpisodeConverter, Frames, OddEpisodeError
 from rt1_jax.data.rlds.source import RLDSSource
+from rt1_jax.data.rlds.stored_embeddings import stored_identity
 from rt1_jax.data.rlds.tfrecords import Record, read_records
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.windows import Window, pad_steps
@@ -55,7 +50,8 @@ class RLDSStream(grain.IterDataset[Window]):
       max_damaged: the share of damaged episodes above which the stream ends in an error.
 
     Raises:
-      DatasetError: fewer files than processes, or no embeddings to be had.
+      OXEError, DatasetError: description, files and scale do not fit, fewer files than processes,
+        or no embeddings to be had.
     """
 
     def __init__(
@@ -84,11 +80,7 @@ class RLDSStream(grain.IterDataset[Window]):
         self.frames, self.seed, self.image = frames, seed, image
         self.convert = EpisodeConverter(dataset, source, scale, image)
         self.encoder, self.max_damaged = encoder, max_damaged
-        if encoder is None:
-            shape = source.features[str(dataset.embedding)].shape
-            self.identity = stored_identity(dataset, int(shape[0] or 0))
-        else:
-            self.identity = encoder.identity
+        self.identity = stored_identity(dataset, source) if encoder is None else encoder.identity
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -131,7 +123,8 @@ class _Windows(grain.DatasetIterator[Window]):
     def _read_epoch(self) -> Iterator[tuple[str, Record]]:
         """The records from the next position on, to the end of its epoch."""
         files = self._stream.files
-        order = np.random.default_rng([self._stream.seed, self._next["epoch"]]).permutation(len(files))
+        rng = np.random.default_rng([self._stream.seed, self._next["epoch"]])
+        order = rng.permutation(len(files))
         for place in range(self._next["file"], len(files)):
             skip = self._next["record"] if place == self._next["file"] else 0
             for record in read_records(files[order[place]], skip):
@@ -184,8 +177,8 @@ class _Windows(grain.DatasetIterator[Window]):
         print(f"{path}, record {number}, is left out: {error}", file=sys.stderr)
         if seen >= _LEAST and damaged > limit * seen:
             raise DatasetError(
-                f"{damaged} of {seen} episodes are damaged, more than {limit:.1%} of them; the last "
-                f"is {path}, record {number}: {error}"
+                f"{damaged} of {seen} episodes are damaged, more than {limit:.1%} of them; the "
+                f"last is {path}, record {number}: {error}"
             )
 
     def _window(self, episode: EncodedEpisode, embedding: np.ndarray | None, start: int) -> Window:
@@ -211,4 +204,3 @@ class _Windows(grain.DatasetIterator[Window]):
         if instruction not in self._vectors and encoder is not None:
             self._vectors[instruction] = encoder.embed([instruction])[0]
         return self._vectors[instruction]
-

@@ -116,6 +116,32 @@ def test_damage_is_named_and_limited(builder_dir, tmp_path, capsys):
         list(itertools.islice(iter(stream(copy, max_damaged=0.001)), 300))
 
 
+@pytest.mark.parametrize("scale", ["physical", "rt1_x"])
+def test_a_malformed_action_is_not_trained_on(tmp_path, capsys, scale):
+    def make(number):
+        episode = rlds.make_episode(NAME, number, 3)
+        for step in episode["steps"]:
+            step["action"]["world_vector"] = np.float32([number / 10, 0, 0])
+        if number == 1:
+            episode["steps"][1]["action"]["terminate_episode"] = np.int32([0, 0, 0])
+        return episode
+
+    builder_dir = rlds.write_rlds(tmp_path, NAME, 4, episode_fn=make)
+    found = list(itertools.islice(iter(stream(builder_dir, scale=scale)), 30))
+    numbers = {round(10 * float(w["actions"]["world_vector"][0, 0])) for w in found}
+    assert numbers == {0, 2, 3}
+    error = capsys.readouterr().err
+    assert "record 1, is left out: malformed action: action field 'terminate_episode'" in error
+    assert "vector 1 is [0.0, 0.0, 0.0]" in error
+
+
+def test_what_does_not_fit_is_refused_at_once(builder_dir, tmp_path):
+    with pytest.raises(DatasetError, match=r"actions 'rt1-x'.*'physical', 'rt1_x'"):
+        stream(builder_dir, scale="rt1-x")
+    with pytest.raises(oxe.OXEError, match=rf"'{NAME}'.*'toto'.*data.rlds.dataset"):
+        RLDSStream(oxe.get("toto"), RLDSSource.open(builder_dir), frames=3, seed=1, image=IMAGE)
+
+
 def test_no_usable_episode(tmp_path):
     def silent(number):
         episode = rlds.make_episode(NAME, number, 3)
