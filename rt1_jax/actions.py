@@ -229,10 +229,13 @@ class ActionSpec:
                     f"from {leading[first]} of {first!r}"
                 )
             if field.kind == "one_hot":
-                value = np.asarray(action[field.name])
-                if not np.all((value == 0) | (value == 1)) or not np.all(value.sum(-1) == 1):
+                rows = np.asarray(action[field.name]).reshape(-1, field.size)  # [n, size]
+                wrong = ~np.all((rows == 0) | (rows == 1), -1) | (rows.sum(-1) != 1)  # [n]
+                if np.any(wrong):
+                    number = int(np.argmax(wrong))
                     raise ActionError(
-                        f"action field {field.name!r}: every vector must hold one 1 and else 0"
+                        f"action field {field.name!r}: every vector must hold one 1 and else 0, "
+                        f"vector {number} is {rows[number].tolist()}"
                     )
 
     def to_json(self) -> dict[str, Any]:

@@ -163,7 +163,10 @@ def good_action():
             r"'world_vector': expected shape \[\.\.\., 3\], got \(2,\)",
         ),
         ({"world_vector": np.array([0, np.nan, 0])}, "'world_vector': holds a non-finite"),
-        ({"terminate_episode": np.array([1, 1, 0])}, "'terminate_episode': every vector"),
+        (
+            {"terminate_episode": np.array([1, 1, 0])},
+            r"'terminate_episode': every vector must hold one 1 .* vector 0 is \[1, 1, 0\]",
+        ),
         ({"world_vector": np.zeros((4, 3))}, "'world_vector': leading shape"),
         ({"arm": np.zeros(3)}, "unknown field 'arm'"),
         ({"rotation_delta": np.array(["a", "b", "c"])}, "'rotation_delta': expected numbers"),

@@ -30,6 +30,9 @@ def finish_dataset(
 ) -> None:
     """Turns finished shards into a dataset: index, embeddings, statistics, `dataset.json` last.
 
+    A `dataset.json` that is there already is taken away first, so that a dataset which is finished
+    anew, with another encoder, never passes for whole with half of its files replaced.
+
     Args:
       directory: where the shards are.
       shards: their paths, in the order of the dataset.
@@ -70,13 +73,14 @@ def finish_dataset(
             start += episode["length"]
         moments.merge(ActionMoments.from_json(index["action_moments"]))
     instructions = list(instruction_ids)
+    embeddings = encoder.embed(instructions)  # may fail, while nothing has been touched yet
 
     def save_npz(file: Any) -> None:
         arrays: dict[str, Any] = {k: np.asarray(v, np.int64) for k, v in columns.items()}
         np.savez(file, **arrays)
 
+    (root / "dataset.json").unlink(missing_ok=True)
     write_atomically(root / "episodes.npz", save_npz)
-    embeddings = encoder.embed(instructions)
     write_atomically(root / EMBEDDINGS, lambda file: np.save(file, embeddings))
     write_atomically(root / "instructions.json", json.dumps(instructions, indent=0))
     description = {
@@ -112,5 +116,3 @@ def _linked(files: list[dict[str, Any]]) -> dict[str, Any]:
         "files": [os.path.relpath(path, directory) for path in paths],
         "bytes": [file["bytes"] for file in files],
     }
-
-

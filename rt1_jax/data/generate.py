@@ -26,6 +26,7 @@ import numpy as np
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data.episode import Episode, stack_actions
 from rt1_jax.data.generation_plan import GenerationError, Plan, claim_directory, make_plan
+from rt1_jax.data.size_flag import read_size
 
 _MOST_DROPPED = 0.5
 
@@ -251,15 +252,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.processes < 1:
             raise GenerationError(f"--processes={given.processes}: expected at least 1")
-        sides = tuple(int(side) for side in given.image_size.split(","))
-        if len(sides) != 2:
-            raise GenerationError(f"--image_size={given.image_size}: expected height,width")
         plan = make_plan(
             env=given.env,
             episodes=given.episodes,
             split=given.split,
             skills=given.skills.split(",") if given.skills else None,
-            image_size=(sides[0], sides[1]),
+            image_size=read_size(given.image_size),
             noise=given.noise,
             seed=given.seed,
             image_format=given.image_format,

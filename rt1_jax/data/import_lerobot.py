@@ -29,6 +29,7 @@ from rt1_jax.data.lerobot.layout import LeRobotError
 from rt1_jax.data.lerobot.source import LeRobotSource
 from rt1_jax.data.shard_jobs import is_finished
 from rt1_jax.data.shards import EpisodeWriter, read_shard_index
+from rt1_jax.data.size_flag import read_size
 
 MOST_ODD = 0.05
 _CLIPPED_WORTH_SAYING = 0.01
@@ -220,8 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--actions",
         default="",
-        help="what maps `action`: a .json or .py file, or 'own' or 'names'; one of these if left out",
-    
+        help="what maps `action`: a .json or .py file, 'own' or 'names'; one of these if left out",
     )
     parser.add_argument("--output", required=True, help="directory of the dataset")
     parser.add_argument("--image_size", help="height,width in pixels; the data's own if left out")
@@ -235,12 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.processes < 1:
             raise LeRobotError(f"--processes={given.processes}: expected at least 1")
-        size = None
-        if given.image_size:
-            sides = [int(side) for side in given.image_size.split(",")]
-            if len(sides) != 2:
-                raise LeRobotError(f"--image_size={given.image_size}: expected height,width")
-            size = (sides[0], sides[1])
+        size = None if given.image_size is None else read_size(given.image_size)
         plan = make_plan(given.source, camera=given.camera, actions=given.actions, image_size=size)
         encoder = None
         if given.encoder:

@@ -17,8 +17,11 @@ from collections.abc import Sequence
 
 from rt1_jax.data import oxe
 from rt1_jax.data.resize import FITS
-from rt1_jax.data.rlds.importer import ImportReport, import_rlds
+from rt1_jax.data.rlds.checks import SCALES
+from rt1_jax.data.rlds.importer import import_rlds
+from rt1_jax.data.rlds.report import ImportReport
 from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.size_flag import read_size
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,18 +33,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--builder_dir", required=True, help="a version's directory, local or gs://")
     add("--dataset", required=True, help="a name of the registry")
     add("--output", required=True, help="directory of the dataset")
-    add("--registry", help="a Python file with descriptions of your own")
+    add(
+        "--registry",
+        help="a Python file with descriptions of your own; changed, it needs another --output",
+    )
     add("--split", default="train")
     add(
         "--actions",
-        choices=("physical", "rt1_x"),
+        choices=SCALES,
         default="physical",
         help="the dataset's own units and bounds, or normalised as RT-1-X's mixture was",
     )
     add("--image_size", help="height,width in pixels; the data's own by default")
     add("--image_fit", choices=FITS, default="stretch", help="pad keeps the ratio of the sides")
     add("--image_format", choices=("jpeg", "png"), help="the data's own by default")
-    add("--encoder", help="sentence encoder; the data's stored embeddings by default")
+    add(
+        "--encoder",
+        help="sentence encoder; the data's stored embeddings by default. Of a finished import only "
+        "the instructions are embedded anew",
+    )
     add("--episodes", type=int, default=0, help="import only the first so many")
     add(
         "--link",
@@ -69,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.output,
             split=given.split,
             scale=given.actions,
-            image_size=_size(given.image_size),
+            image_size=None if given.image_size is None else read_size(given.image_size),
             image_format=given.image_format,
             image_fit=given.image_fit,
             encoder=encoder,
@@ -108,16 +118,6 @@ def describe(report: ImportReport) -> str:
             f"  {report.embedding_conflicts} times an instruction had another embedding than before"
         )
     return "\n".join(lines)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        height, width = (int(side) for side in text.split(","))
-    except ValueError:
-        raise DatasetError(f"--image_size={text}: expected height,width in pixels") from None
-    return height, width
 
 
 if __name__ == "__main__":

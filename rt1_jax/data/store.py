@@ -7,6 +7,8 @@
     embeddings.npy      float32 [instructions, dimensions], one row an instruction
     shard-*.array_record, shard-*.json   the steps; each shard's own list of episodes
     shard-*.npy                          in their place: links to frames that stay in other files
+    import.json, generation.json         what the data are made of, for whoever makes them again
+    stored_embeddings.npz                vectors that came with the data, for the same
 
 One record a step makes a window of frames a short contiguous read, and any window reachable at
 random without a shuffle buffer.
@@ -31,7 +33,7 @@ from rt1_jax.data.shards import VERSION, DatasetError, ShardReader, read_shard_i
 from rt1_jax.language import EncoderIdentity
 
 _OPEN_RECORDS = 250_000
-"""Of the shards that are open at once: a reader holds its file's index, 8 bytes a record or more."""
+"""Of the shards open at once: a reader holds its file's index, 8 bytes a record or more."""
 
 
 @dataclasses.dataclass
@@ -279,8 +281,8 @@ class StepStore:
                 f"{self.directory / EMBEDDINGS} has shape {self.embeddings.shape}, expected "
                 f"[{len(self.instructions)}, {self.encoder.dimensions}]"
             )
-        # Only the files' sizes: no start-up scan that opens them all. What they hold is checked when
-        # they are first read.
+        # Only the files' sizes: no start-up scan that opens them all. What they hold is checked
+        # when they are first read.
         sizes = self.description.get("shard_bytes")
         for shard, file in enumerate(self.description["shards"]):
             path = self.directory / file

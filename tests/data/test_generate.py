@@ -163,6 +163,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
         (["--env=kitchen"], "unknown environment 'kitchen'"),
         (["--episodes=0"], "--episodes=0"),
         (["--image_size=64"], "expected height,width"),
+        (["--image_size=64x64"], "expected height,width"),
         (["--noise=2"], "--noise=2.0"),
         (["--processes=0"], "--processes=0"),
         (["--encoder=word2vec"], "word2vec"),

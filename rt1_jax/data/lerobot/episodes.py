@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rt1_jax.actions import ActionError
 from rt1_jax.data.encoded import EncodedEpisode, image_header
 from rt1_jax.data.episode import EpisodeError, decode_image, encode_image
 from rt1_jax.data.lerobot.action_mapping import ActionMapping
@@ -20,10 +21,11 @@ from rt1_jax.data.lerobot.video import FrameMissingError, read_frames
 EMPTY_TASK = "empty task"
 ONE_STEP = "one step"
 NOT_FINITE = "non-finite action"
+BAD_ACTION = "malformed action"
 NO_FRAME = "video frame missing"
 BAD_PICTURE = "picture that cannot be decoded"
 TASK_CHANGES = "task changes on the way (the first is kept)"
-LEFT_OUT = (EMPTY_TASK, ONE_STEP, NOT_FINITE, NO_FRAME, BAD_PICTURE)
+LEFT_OUT = (EMPTY_TASK, ONE_STEP, NOT_FINITE, BAD_ACTION, NO_FRAME, BAD_PICTURE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,10 @@ def read_episode(
         if bad.any():
             detail = f"{name!r} at step {int(np.argmax(bad))}"
             return None, [Odd(number, NOT_FINITE, detail)]
+    try:
+        mapping.spec.validate(actions)
+    except ActionError as error:
+        return None, [Odd(number, BAD_ACTION, str(error))]
     odd = []
     if len(set(rows.tasks.tolist())) > 1:
         changed = int(np.argmax(rows.tasks != rows.tasks[0]))

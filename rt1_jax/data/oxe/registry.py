@@ -54,6 +54,26 @@ def get(name: str) -> RLDSDataset:
     return found
 
 
+def check_stored_name(dataset: RLDSDataset, stored: str) -> None:
+    """Checks that files are not another dataset's than the one whose description is taken.
+
+    A description of one's own may be taken for any files, and any for files of an unknown name.
+
+    Args:
+      dataset: the description.
+      stored: the files' own name.
+
+    Raises:
+      OXEError: another description of that name is known.
+    """
+    if dataset.name in _OPEN_X and stored != dataset.name and stored in names():
+        raise OXEError(
+            f"the files are of {stored!r}, the description asked for is that of {dataset.name!r}, "
+            f"with other bounds, units and rate: take --dataset={stored} (data.rlds.dataset), or "
+            "describe what the files hold under a name of its own in a file of yours"
+        )
+
+
 def register(dataset: RLDSDataset) -> RLDSDataset:
     """Makes a dataset of one's own known, and returns it.
 

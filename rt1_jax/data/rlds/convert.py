@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from rt1_jax.actions import RT1_X, ActionSpec
+from rt1_jax.actions import RT1_X, ActionError, ActionSpec
 from rt1_jax.data.encoded import EncodedEpisode, image_header, is_whole
 from rt1_jax.data.episode import EpisodeError, decode_image, encode_image
-from rt1_jax.data.oxe.description import RLDSDataset
-from rt1_jax.data.oxe.schema import check_schema
+from rt1_jax.data.oxe.description import ActionMapping, Actions, RLDSDataset
 from rt1_jax.data.resize import resize_frame
+from rt1_jax.data.rlds.checks import ActionScale, check_request
 from rt1_jax.data.rlds.parse import EpisodeParser
 from rt1_jax.data.rlds.source import RLDSSource
 
-ActionScale = Literal["physical", "rt1_x"]
-
 ODD = ("empty instruction", "one step")
 """Nothing is broken in these episodes, but they teach nothing: they are left out and counted."""
-DAMAGED = ("corrupt record", "wrong record", "damaged frame", "wrong frame size", "non-finite action")
+DAMAGED = (
+    "corrupt record",
+    "wrong record",
+    "damaged frame",
+    "wrong frame size",
+    "non-finite action",
+    "malformed action",
+)
 
 
 class OddEpisodeError(EpisodeError):
@@ -57,7 +62,7 @@ class EpisodeConverter:
       action_spec: what the actions of the result mean.
 
     Raises:
-      DatasetError: the dataset's description names what the files do not hold.
+      OXEError, DatasetError: description, files and scale do not fit, see `check_request`.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class EpisodeConverter:
         frames: Frames,
         keep_frames: bool = False,
     ) -> None:
-        check_schema(dataset, source.features)
+        check_request(dataset, source, scale)
         self._dataset, self._scale, self._frames = dataset, scale, frames
         self._keep_frames = keep_frames
         first = [dataset.instruction, *([dataset.embedding] if dataset.embedding else [])]
@@ -96,11 +101,12 @@ class EpisodeConverter:
             raise OddEpisodeError("empty instruction", f"{len(frames)} steps")
         if len(frames) < 2:
             raise OddEpisodeError("one step", repr(instruction))
-        physical = self._actions(steps, len(frames))
+        physical, actions = self._actions(steps, len(frames))
         frames = [self._frame(frame, t) for t, frame in enumerate(frames)]
-        actions = dataset.rt1_x_actions(physical) if self._scale == "rt1_x" else physical
         embedding = None
         if dataset.embedding:
+            if not len(steps[dataset.embedding]):
+                raise OddEpisodeError("wrong record", f"{dataset.embedding} is empty")
             embedding = np.asarray(steps[dataset.embedding][0], np.float32).reshape(-1)
         header = (self._frames.image_format, *self._frames.image_size)
         episode = EncodedEpisode(frames, actions, instruction, headers=frozenset([header]))
@@ -110,7 +116,8 @@ class EpisodeConverter:
         """Where each frame of an episode that could be converted begins in its record."""
         return [start for start, _ in self._parse.spans(record, self._dataset.image)]
 
-    def _actions(self, steps: dict[str, Any], length: int) -> dict[str, np.ndarray]:
+    def _actions(self, steps: dict[str, Any], length: int) -> tuple[Actions, Actions]:
+        """In physical units, and as asked for; both pass their specs' checks."""
         given = {path: steps[path] for path in self._dataset.action_keys}
         for path, value in given.items():
             if len(value) != length:
@@ -119,14 +126,10 @@ class EpisodeConverter:
                 )
             if isinstance(value, np.ndarray) and not np.all(np.isfinite(value)):
                 raise OddEpisodeError("non-finite action", f"{path} holds nan or infinity")
-        try:
-            actions = self._dataset.actions(given)
-        except ValueError as error:
-            raise OddEpisodeError("wrong record", str(error)) from error
-        for name, value in actions.items():
-            if not np.all(np.isfinite(value)):
-                raise OddEpisodeError("non-finite action", f"{name} becomes nan or infinity")
-        return actions
+        physical = _mapped(self._dataset.actions, given, self._dataset.action_spec)
+        if self._scale == "physical":
+            return physical, physical
+        return physical, _mapped(self._dataset.rt1_x_actions, physical, self.action_spec)
 
     def _frame(self, frame: bytes, step: int) -> bytes:
         wanted = self._frames
@@ -150,3 +153,19 @@ class EpisodeConverter:
         except (OSError, ValueError) as error:
             raise OddEpisodeError("damaged frame", f"step {step}, {error}") from error
         return encode_image(resize_frame(image, wanted.image_size, wanted.fit), wanted.image_format)
+
+
+def _mapped(function: ActionMapping, values: Actions, spec: ActionSpec) -> Actions:
+    """What a description's function makes of an episode; OddEpisodeError if it fits no spec."""
+    try:
+        actions = function(values)
+    except ValueError as error:
+        raise OddEpisodeError("wrong record", str(error)) from error
+    for name, value in actions.items():
+        if not np.all(np.isfinite(value)):
+            raise OddEpisodeError("non-finite action", f"{name} becomes nan or infinity")
+    try:
+        spec.validate(actions)
+    except ActionError as error:
+        raise OddEpisodeError("malformed action", str(error)) from error
+    return actions

@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 import pathlib
-from typing import Any
 
 from rt1_jax.actions import RT1_X
 from rt1_jax.data.claim import claim_directory
 from rt1_jax.data.encoded import image_header
 from rt1_jax.data.episode import IMAGE_FORMATS, EpisodeError
+from rt1_jax.data.finish import finish_dataset
 from rt1_jax.data.linked import LinkedWriter
 from rt1_jax.data.oxe.description import RLDSDataset
-from rt1_jax.data.oxe.schema import check_schema
+from rt1_jax.data.oxe.fingerprint import fingerprint
 from rt1_jax.data.resize import FITS
-from rt1_jax.data.rlds.convert import DAMAGED, ActionScale, Frames
+from rt1_jax.data.rlds.checks import ActionScale, check_request
+from rt1_jax.data.rlds.convert import Frames
 from rt1_jax.data.rlds.parse import EpisodeParser
-from rt1_jax.data.rlds.shard import ShardJob, embeddings_path, import_shard, read_embeddings
+from rt1_jax.data.rlds.report import ImportReport, check_damaged, damaged, report_shards
+from rt1_jax.data.rlds.shard import ShardJob, import_shard
 from rt1_jax.data.rlds.source import RLDSSource
+from rt1_jax.data.rlds.stored_embeddings import (
+    embeddings_path,
+    gather_embeddings,
+    stored_identity,
+)
 from rt1_jax.data.rlds.tfrecords import read_records
 from rt1_jax.data.shard_jobs import is_finished, run_jobs
 from rt1_jax.data.shards import DatasetError, EpisodeWriter, read_shard_index
-from rt1_jax.data.statistics import ActionMoments
-from rt1_jax.data.finish import finish_dataset
+from rt1_jax.data.store import StepStore
 from rt1_jax.language import EncoderIdentity, SentenceEncoder
-from rt1_jax.language.stored import StoredEmbeddings
 
 _MARKER = "import.json"
 _PROBED = 20
 """Records that may be damaged before one is found whose frames say their format and size."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ImportReport:
-    """What an import did.
-
-    Attributes:
-      episodes, steps: written.
-      left_out: {reason: episodes}.
-      examples: where and why, a few of each reason and file.
-      clipped: {field: the largest share of a number beyond the bounds}, in physical units.
-      embedding_conflicts: episodes whose stored embedding is not the one that their instruction has
-        elsewhere; the first one is kept.
-    """
-
-    episodes: int
-    steps: int
-    left_out: dict[str, int]
-    examples: tuple[str, ...]
-    clipped: dict[str, float]
-    embedding_conflicts: int
 
 
 def import_rlds(
@@ -77,10 +60,14 @@ def import_rlds(
     Each TFRecord file becomes one shard, whichever process makes it, so the result does not depend
     on their number. Frames of the wanted size and format stay the bytes that they are.
 
+    What is finished is not made again: the same import just gives its report, and with another
+    encoder the instructions alone are embedded anew. Whether it is the same is noted in the
+    directory: files, split, frames, and the description itself (`rt1_jax.data.oxe.fingerprint`).
+
     Args:
       dataset: what camera, instruction and actions are (`rt1_jax.data.oxe.get`).
       builder_dir: one version of a TFDS dataset, local or `gs://`.
-      output: the dataset directory; new, empty or an unfinished import of the same.
+      output: the dataset directory; new, empty or an import of the same.
       split: of the TFDS dataset.
       scale: "physical", the dataset's own units and bounds; "rt1_x", normalised as RT-1-X's were.
       image_size: (height, width) to resize to; the first frame's by default.
@@ -96,16 +83,13 @@ def import_rlds(
       progress: whether to draw a progress bar.
 
     Raises:
-      DatasetError: not readable, not of this schema, too much damaged or clipped, or the output
-        holds something else. Finished shards are kept.
+      OXEError, DatasetError: not readable, not of this description, too much damaged or clipped, or
+        the output holds something else. Finished shards are kept.
     """
+    if episodes < 0:
+        raise DatasetError(f"--episodes={episodes}: expected a number of episodes, or 0 for all")
     source = RLDSSource.open(builder_dir, split)
-    check_schema(dataset, source.features)
-    if scale == "rt1_x" and dataset.rt1_x is None:
-        raise DatasetError(
-            f"{dataset.name} has no published RT-1-X normalisation: import with --actions=physical, "
-            "or describe one in a file of your own (--registry)"
-        )
+    check_request(dataset, source, scale)
     if encoder is None and dataset.embedding is None:
         raise DatasetError(
             f"{dataset.name} holds no sentence embeddings: name an encoder (--encoder)"
@@ -119,49 +103,44 @@ def import_rlds(
     made_of = {
         "builder_dir": source.directory,
         "dataset": dataset.name,
+        "description": fingerprint(dataset, scale == "rt1_x"),
         "version": source.version,
         "split": split,
         "actions": scale,
         "frames": dataclasses.asdict(frames),
         "episodes": episodes,
         "files": len(source.files),
+        "link": link,
     }
-    if link:
-        made_of["link"] = True
     root = claim_directory(output, made_of, _MARKER)
     jobs = _jobs(dataset, source, scale, frames, root, episodes, link)
     total = sum(job.episodes for job in jobs)
-    _run(jobs, total, processes, max_damaged, progress)
     paths = [pathlib.Path(job.path) for job in jobs]
-    report = _report(paths, total, max_damaged, max_clipped)
-    if encoder is None:
-        table, conflicts = read_embeddings(paths)
-        report = dataclasses.replace(
-            report, embedding_conflicts=report.embedding_conflicts + conflicts
+    identity = stored_identity(dataset, source) if encoder is None else encoder.identity
+    finished = _is_finished(root, identity)
+    if not finished:
+        _run(jobs, total, processes, max_damaged, progress)
+    report = report_shards(paths, total, max_damaged, max_clipped)
+    used = [path for path in paths if read_shard_index(path)["episodes"]]
+    stored = gather_embeddings(root, used)
+    conflicts = report.embedding_conflicts + stored.conflicts
+    report = dataclasses.replace(report, embedding_conflicts=conflicts)
+    if not finished:
+        # dataset.json has the description's parts in places of their own.
+        made = {key: value for key, value in made_of.items() if key != "description"}
+        counts = dataclasses.asdict(report)
+        del counts["examples"]
+        finish_dataset(
+            root,
+            used,
+            action_spec=dataset.action_spec if scale == "physical" else RT1_X,
+            frame_rate=dataset.frame_rate,
+            source={"importer": "rt1_jax.data.import_rlds", **made, **counts},
+            encoder=stored.encoder(identity) if encoder is None else encoder,
         )
-        dimensions = len(next(iter(table.values())))
-        encoder = StoredEmbeddings(stored_identity(dataset, dimensions), table)
-    finish_dataset(
-        root,
-        [path for path in paths if read_shard_index(path)["episodes"]],
-        action_spec=dataset.action_spec if scale == "physical" else RT1_X,
-        frame_rate=dataset.frame_rate,
-        source={
-            "importer": "rt1_jax.data.import_rlds",
-            **made_of,
-            **{key: value for key, value in dataclasses.asdict(report).items() if key != "examples"},
-        },
-        encoder=encoder,
-    )
-    for path in paths:
+    for path in paths:  # they have been gathered
         embeddings_path(path).unlink(missing_ok=True)
     return report
-
-
-def stored_identity(dataset: RLDSDataset, dimensions: int) -> EncoderIdentity:
-    """Who made the embeddings that a dataset holds: a TF-Hub module, or just the data."""
-    known = dataset.embedding_encoder
-    return EncoderIdentity(f"tfhub:{known}" if known else f"stored:{dataset.name}", dimensions)
 
 
 def wanted_frames(
@@ -195,6 +174,14 @@ def wanted_frames(
         f"{source.directory}: no frame at {dataset.image!r} could be read in the first {_PROBED} "
         "episodes of any file; download it again, or see what the key holds"
     )
+
+
+def _is_finished(root: pathlib.Path, encoder: EncoderIdentity) -> bool:
+    """Whether all is there already, embedded by this encoder."""
+    try:
+        return StepStore.open(root).description["encoder"] == encoder.to_json()
+    except DatasetError:  # unfinished, or damaged: what is whole of it need not be made again
+        return False
 
 
 def _check_linkable(
@@ -242,7 +229,7 @@ def _run(
 
     finished = [is_finished(pathlib.Path(job.path)) for job in jobs]
     todo = [job for job, done in zip(jobs, finished, strict=True) if not done]
-    damaged = 0
+    so_far = 0
     with tqdm.tqdm(
         total=total,
         initial=total - sum(job.episodes for job in todo),
@@ -251,58 +238,6 @@ def _run(
     ) as bar:
         for job, notes in run_jobs(import_shard, todo, processes):
             bar.update(job.episodes)
-            damaged += _damaged(notes["left_out"])
+            so_far += damaged(notes["left_out"])
             # What is hopeless is not read to its end.
-            if damaged > max_damaged * total:
-                raise _too_damaged(notes["left_out"], notes["examples"], total, max_damaged)
-
-
-def _report(
-    paths: list[pathlib.Path], total: int, max_damaged: float, max_clipped: float
-) -> ImportReport:
-    """Adds the shards' notes up, and refuses what is beyond the limits."""
-    left_out: collections.Counter[str] = collections.Counter()
-    examples: list[str] = []
-    moments, episodes, steps, conflicts = ActionMoments(), 0, 0, 0
-    for path in paths:
-        index = read_shard_index(path)
-        notes = index["import"]
-        left_out.update(notes["left_out"])
-        examples += notes["examples"]
-        conflicts += notes["embedding_conflicts"]
-        moments.merge(
-            ActionMoments.from_json(notes.get("physical_moments", index["action_moments"]))
-        )
-        episodes += len(index["episodes"])
-        steps += sum(episode["length"] for episode in index["episodes"])
-    if _damaged(left_out) > max_damaged * total:
-        raise _too_damaged(left_out, examples, total, max_damaged)
-    if not episodes:
-        raise DatasetError(
-            f"none of {total} episodes can be used: {dict(left_out)}; {'; '.join(examples[:3])}"
-        )
-    clipped = moments.clipped_share()
-    worst = max(clipped, key=lambda name: clipped[name], default=None)
-    if worst is not None and clipped[worst] > max_clipped:
-        raise DatasetError(
-            f"{clipped[worst]:.1%} of {worst} lie beyond the bounds, more than "
-            f"--max_clipped={max_clipped:g}: do the bounds and units fit these data? Import with a "
-            "description of your own (--registry), or raise the limit"
-        )
-    return ImportReport(episodes, steps, dict(left_out), tuple(examples), clipped, conflicts)
-
-
-def _damaged(left_out: dict[str, int] | collections.Counter[str]) -> int:
-    return sum(count for reason, count in left_out.items() if reason in DAMAGED)
-
-
-def _too_damaged(left_out: Any, examples: Any, total: int, limit: float) -> DatasetError:
-    hint = (
-        "; frames of several sizes can be brought to one with --image_size"
-        if left_out.get("wrong frame size")
-        else ""
-    )
-    return DatasetError(
-        f"{_damaged(left_out)} or more of {total} episodes are damaged ({dict(left_out)}), more "
-        f"than --max_damaged={limit:g} allows: {'; '.join(examples[:3])}{hint}"
-    )
+            check_damaged(so_far, notes["left_out"], notes["examples"], total, max_damaged)

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import pathlib
-import zipfile
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from rt1_jax.data.linked import LinkedWriter
 from rt1_jax.data.oxe.description import RLDSDataset
-from rt1_jax.data.rlds.convert import (
-    ActionScale,
-    EpisodeConverter,
-    Frames,
-    OddEpisodeError,
-)
+from rt1_jax.data.rlds.checks import ActionScale
+from rt1_jax.data.rlds.convert import EpisodeConverter, Frames, OddEpisodeError
 from rt1_jax.data.rlds.source import RLDSSource
+from rt1_jax.data.rlds.stored_embeddings import embeddings_path, write_shard_embeddings
 from rt1_jax.data.rlds.tfrecords import read_records
 from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.statistics import ActionMoments
-from rt1_jax.files import write_atomically
 
 _EXAMPLES = 5
 """Of each kind of episode that is left out, so many are named for every file."""
@@ -113,7 +105,7 @@ def import_shard(job: ShardJob) -> dict[str, Any]:
             notes["physical_moments"] = physical.to_json()
         writer.notes["import"] = notes
         if embeddings:
-            _write_embeddings(embeddings_path(job.path), embeddings)
+            write_shard_embeddings(job.path, embeddings)
         writer.close()
     except BaseException as error:
         writer.abort()
@@ -126,37 +118,3 @@ def import_shard(job: ShardJob) -> dict[str, Any]:
             ) from error
         raise
     return notes
-
-
-def embeddings_path(shard: str | os.PathLike[str]) -> pathlib.Path:
-    """Where a shard's stored embeddings are while a dataset is in the making."""
-    return pathlib.Path(shard).with_suffix(".embeddings.npz")
-
-
-def read_embeddings(shards: Iterable[pathlib.Path]) -> tuple[dict[str, np.ndarray], int]:
-    """{instruction: float32 [dimensions]} of all shards, and how many shards differ from it."""
-    table: dict[str, np.ndarray] = {}
-    conflicts = 0
-    for shard in shards:
-        path = embeddings_path(shard)
-        if not path.exists():
-            continue
-        try:
-            with np.load(path) as file:
-                texts, rows = json.loads(str(file["instructions"])), file["embeddings"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DatasetError(
-                f"{path} cannot be read ({error}); delete {shard} and run the command again"
-            ) from error
-        for text, row in zip(texts, rows, strict=True):
-            known = table.setdefault(text, row)
-            conflicts += known is not row and not np.allclose(known, row, atol=1e-3)
-    return table, conflicts
-
-
-def _write_embeddings(path: pathlib.Path, embeddings: dict[str, np.ndarray]) -> None:
-    texts = json.dumps(list(embeddings))
-    rows = np.stack(list(embeddings.values()))
-    write_atomically(
-        path, lambda file: np.savez(file, instructions=texts, embeddings=rows), durable=False
-    )

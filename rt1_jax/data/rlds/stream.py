@@ -1,8 +1,8 @@
 """Training windows straight from RLDS files, without an import: for a first look, or a bucket.
 
-Files are read in an order of their own each epoch, one after the other, and windows are shuffled within
-blocks of episodes. That is less random than the import's order over all windows, and each pass
-parses everything again; the position is exact all the same.
+Files are read in an order of their own each epoch, one after the other, and windows are shuffled
+within blocks of episodes. That is less random than the import's order over all windows, and each
+pass parses everything again; the position is exact all the same.
 """
 
 from __future__ import annotations
@@ -20,24 +20,21 @@ from rt1_jax.data.encoded import EncodedEpisode
 from rt1_jax.data.episode import decode_image
 from rt1_jax.data.oxe.description import RLDSDataset
 from rt1_jax.data.resize import resize_frame
-from rt1_jax.data.rlds.convert import (
-    DAMAGED,
-    ActionScale,
-    EpisodeConverter,
-    Frames,
-    OddEpisodeError,
-)
-from rt1_jax.data.rlds.importer import stored_identity
+from rt1_jax.data.rlds.checks import ActionScale
+from rt1_jax.data.rlds.convert import DAMAGED, EpisodeConverter, Frames, OddEpisodeError
+from rt1_jax.data.rlds.report import check_clipped
 from rt1_jax.data.rlds.source import RLDSSource
+from rt1_jax.data.rlds.stored_embeddings import stored_identity
 from rt1_jax.data.rlds.tfrecords import Record, read_records
 from rt1_jax.data.shards import DatasetError
+from rt1_jax.data.statistics import ActionMoments
 from rt1_jax.data.windows import Window, pad_steps
 from rt1_jax.language import SentenceEncoder
 
 _BLOCK = 64
 """Episodes whose windows are shuffled with one another; they are held encoded."""
 _LEAST = 100
-"""Episodes seen before a share of damaged ones counts."""
+"""Episodes seen before a share of damaged ones, or of clipped numbers, counts."""
 
 
 class RLDSStream(grain.IterDataset[Window]):
@@ -53,9 +50,12 @@ class RLDSStream(grain.IterDataset[Window]):
       encoder: embeds the instructions; None takes the stored embeddings.
       process_index, process_count: this host's share of the files, every `process_count`-th.
       max_damaged: the share of damaged episodes above which the stream ends in an error.
+      max_clipped: the same for the share of an action's number beyond its bounds, in physical
+        units. It is counted from where an iterator begins, or was set to.
 
     Raises:
-      DatasetError: fewer files than processes, or no embeddings to be had.
+      OXEError, DatasetError: description, files and scale do not fit, fewer files than processes,
+        or no embeddings to be had.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class RLDSStream(grain.IterDataset[Window]):
         process_index: int = 0,
         process_count: int = 1,
         max_damaged: float = 0.01,
+        max_clipped: float = 0.05,
     ) -> None:
         super().__init__()
         if encoder is None and dataset.embedding is None:
@@ -83,12 +84,9 @@ class RLDSStream(grain.IterDataset[Window]):
             )
         self.frames, self.seed, self.image = frames, seed, image
         self.convert = EpisodeConverter(dataset, source, scale, image)
-        self.encoder, self.max_damaged = encoder, max_damaged
-        if encoder is None:
-            shape = source.features[str(dataset.embedding)].shape
-            self.identity = stored_identity(dataset, int(shape[0] or 0))
-        else:
-            self.identity = encoder.identity
+        self.encoder, self.max_damaged, self.max_clipped = encoder, max_damaged, max_clipped
+        self.identity = stored_identity(dataset, source) if encoder is None else encoder.identity
+        self.name, self.physical_spec = dataset.name, dataset.action_spec
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -124,6 +122,9 @@ class _Windows(grain.DatasetIterator[Window]):
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a position of `get_state`."""
         self._next = {key: int(value) for key, value in state.items() if key != "given"}
+        # Not of the position: it would grow by sketches that only a message needs.
+        self._moments, self._counted = ActionMoments(self._stream.physical_spec), 0
+        self._told: dict[str, str] = {}
         self._records = self._read_epoch()
         self._read_block()
         self._given = int(state["given"])
@@ -131,7 +132,8 @@ class _Windows(grain.DatasetIterator[Window]):
     def _read_epoch(self) -> Iterator[tuple[str, Record]]:
         """The records from the next position on, to the end of its epoch."""
         files = self._stream.files
-        order = np.random.default_rng([self._stream.seed, self._next["epoch"]]).permutation(len(files))
+        rng = np.random.default_rng([self._stream.seed, self._next["epoch"]])
+        order = rng.permutation(len(files))
         for place in range(self._next["file"], len(files)):
             skip = self._next["record"] if place == self._next["file"] else 0
             for record in read_records(files[order[place]], skip):
@@ -151,9 +153,11 @@ class _Windows(grain.DatasetIterator[Window]):
             if not read:
                 if not self._next["used"]:
                     raise DatasetError(f"no episode of {list(self._stream.files[:3])} can be used")
+                self._tell_clipped()
                 self._next |= {"epoch": self._next["epoch"] + 1, "file": 0, "record": 0}
                 self._records = self._read_epoch()
                 self._begin = dict(self._next)
+        self._check_clipped()
         frames = self._stream.frames
         order = [
             (number, start)
@@ -172,7 +176,9 @@ class _Windows(grain.DatasetIterator[Window]):
         try:
             if record.data is None:
                 raise OddEpisodeError("corrupt record", record.problem)
-            episode, embedding, _ = self._stream.convert(record.data)
+            episode, embedding, physical = self._stream.convert(record.data)
+            self._moments.add(physical)
+            self._counted += 1
             yield episode, embedding
         except OddEpisodeError as error:
             if error.reason in DAMAGED:
@@ -184,9 +190,36 @@ class _Windows(grain.DatasetIterator[Window]):
         print(f"{path}, record {number}, is left out: {error}", file=sys.stderr)
         if seen >= _LEAST and damaged > limit * seen:
             raise DatasetError(
-                f"{damaged} of {seen} episodes are damaged, more than {limit:.1%} of them; the last "
-                f"is {path}, record {number}: {error}"
+                f"{damaged} of {seen} episodes are damaged, more than {limit:.1%} of them; the "
+                f"last is {path}, record {number}: {error}"
             )
+
+    def _check_clipped(self) -> None:
+        """Once a block: the moments' sketches of quantiles cost ten times as much one by one."""
+        if self._counted < _LEAST:
+            return
+        limit = self._stream.max_clipped
+        check_clipped(
+            self._moments.clipped_share(),
+            f"max_clipped={limit:g} ({self._counted} episodes)",
+            limit,
+            "Stream with a description of your own (data.rlds.registry), or import with a higher "
+            "--max_clipped",
+        )
+        if not self._told:
+            self._tell_clipped()
+
+    def _tell_clipped(self) -> None:
+        """Says what is clipped, as far as that is news."""
+        for name, share in self._moments.clipped_share().items():
+            text = f"{share:.2%} of {name}"
+            if share > 0 and self._told.get(name) != text:
+                self._told[name] = text
+                print(
+                    f"{self._stream.name}: {text} beyond the bounds, clipped when tokenised "
+                    f"({self._counted} episodes)",
+                    file=sys.stderr,
+                )
 
     def _window(self, episode: EncodedEpisode, embedding: np.ndarray | None, start: int) -> Window:
         frames = self._stream.frames
@@ -211,4 +244,3 @@ class _Windows(grain.DatasetIterator[Window]):
         if instruction not in self._vectors and encoder is not None:
             self._vectors[instruction] = encoder.embed([instruction])[0]
         return self._vectors[instruction]
-

@@ -7,7 +7,7 @@ from typing import Any
 
 from rt1_jax.data import oxe
 from rt1_jax.data.loader import in_workers
-from rt1_jax.data.oxe.schema import check_schema
+from rt1_jax.data.rlds.checks import check_request
 from rt1_jax.data.rlds.importer import wanted_frames
 from rt1_jax.data.rlds.source import RLDSSource
 from rt1_jax.data.rlds.stream import RLDSStream
@@ -33,11 +33,14 @@ def open_stream(
     Nothing is held out for validation, and what needs to know all the data first cannot be had.
 
     Raises:
-      DatasetError: the files cannot be read, or the config asks for what needs an import.
+      OXEError, DatasetError: the files cannot be read, description, files and actions do not fit
+        (`check_request`), or the config asks for what needs an import.
     """
     asked = dict(data["rlds"])
     if unknown := sorted(set(asked) - _KEYS):
-        raise DatasetError(f"data.rlds has the unknown key {unknown[0]!r}, known are {sorted(_KEYS)}")
+        raise DatasetError(
+            f"data.rlds has the unknown key {unknown[0]!r}, known are {sorted(_KEYS)}"
+        )
     if not asked["dataset"]:
         raise DatasetError(
             f"data.rlds.dataset is empty, expected the name of what {asked['builder_dir']} holds, "
@@ -62,7 +65,7 @@ def open_stream(
         oxe.load_user_file(asked["registry"])
     dataset = oxe.get(asked["dataset"])
     source = RLDSSource.open(asked["builder_dir"], asked["split"])
-    check_schema(dataset, source.features)
+    check_request(dataset, source, asked["actions"])
     size = tuple(data["image_size"]) if data["image_size"] else None
     encoder = None
     if asked["encoder"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 
 import lerobot_dataset as made
 import numpy as np
@@ -110,7 +111,7 @@ def test_pictures_of_another_size_are_resized(tmp_path):
 
 def test_shards_and_processes_make_no_difference(source, tmp_path):
     one, _ = take(source, tmp_path / "one", episodes_per_shard=2)
-    two, _ = take(source, tmp_path / "two", episodes_per_shard=2, processes=2)
+    take(source, tmp_path / "two", episodes_per_shard=2, processes=2)
     assert len(one.description["shards"]) == 2
     for path in (tmp_path / "one").glob("shard-*"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
@@ -138,6 +139,23 @@ def test_an_interrupted_import_goes_on(source, tmp_path, monkeypatch):
     assert calls == [0, 1, 2, 3, 2, 3]
 
 
+def test_another_mapping_is_named_by_its_line(source, tmp_path):
+    mapping = tmp_path / "actions.py"
+    text = """
+        from rt1_jax.actions import RT1
+        import dataclasses
+        SCALE = 1
+        ACTION_SPEC = dataclasses.replace(RT1, name="x", fields=RT1.fields[1:2])
+        def actions(action, state):
+            return {"world_vector": SCALE * action[:, :3]}
+    """
+    mapping.write_text(textwrap.dedent(text))
+    take(source, tmp_path / "data", actions=str(mapping))
+    mapping.write_text(textwrap.dedent(text).replace("SCALE = 1", "SCALE = 20"))
+    with pytest.raises(LeRobotError, match="recipe, line 4='SCALE = 1', asked for 'SCALE = 20'"):
+        take(source, tmp_path / "data", actions=str(mapping))
+
+
 def test_another_import_in_the_same_directory_is_refused(source, tmp_path):
     take(source, tmp_path / "data")
     with pytest.raises(LeRobotError, match=r"holds data made with image_size=\[32, 48\]"):
@@ -161,6 +179,25 @@ class TestOddEpisodes:
     def test_a_number_that_is_none(self, source, tmp_path):
         made.edit_rows(source, 0, lambda rows: rows[5]["action"].__setitem__(4, float("nan")))
         self.odd(source, tmp_path / "data", "non-finite action", [1])
+
+    def test_a_malformed_action(self, source, tmp_path):
+        mapping = tmp_path / "actions.json"
+        mapping.write_text(json.dumps({"world_vector": [0, 1, 2], "terminate_episode": [3, 4, 5]}))
+
+        def flags(rows):
+            for row in rows:
+                row["action"][3:6] = [0, 1, 0]
+
+        for file in (0, 1):
+            made.edit_rows(source, file, flags)
+        made.edit_rows(source, 1, lambda rows: rows[7]["action"].__setitem__(4, 0))
+        with pytest.raises(
+            LeRobotError, match=r"1 of 4 .*max_odd.*malformed action: 1 \(episodes 3; .*vector 2 is"
+        ):
+            take(source, tmp_path / "data", actions=str(mapping))
+        store, counts = take(source, tmp_path / "data", actions=str(mapping), max_odd=0.5)
+        assert store.lengths.tolist() == [4, 7, 5]
+        assert counts["odd"]["malformed action"]["episodes"] == [3]
 
     def test_an_empty_task(self, source, tmp_path):
         tasks = {"task_index": [0, 1, 2], "task": ["task 0", "task 1", " "]}
@@ -268,5 +305,6 @@ def test_the_command(source, tmp_path, capsys, monkeypatch):
     assert "4 episodes (19 steps), left out 0" in printed
     assert "nothing maps rotation_delta" in printed
     assert "beyond the bounds of 'world_vector'" in printed
-    assert main([*arguments, "--image_size=16"]) == 1
-    assert "expected height,width" in capsys.readouterr().err
+    for size in ("16", "16x24"):
+        assert main([*arguments, f"--image_size={size}"]) == 1
+        assert f"--image_size={size}: expected height,width" in capsys.readouterr().err

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import pathlib
 import subprocess
 import sys
@@ -7,17 +9,25 @@ import numpy as np
 import pytest
 import rlds
 import rlds_schemas
+import small
 
 from rt1_jax.actions import RT1_X
 from rt1_jax.data import oxe
 from rt1_jax.data.encoded import image_header
-from rt1_jax.data.episode import decode_step, encode_image
+from rt1_jax.data.episode import encode_image
 from rt1_jax.data.import_rlds import main
+from rt1_jax.data.oxe import registry
+from rt1_jax.data.rlds import importer
 from rt1_jax.data.rlds.importer import import_rlds
 from rt1_jax.data.shards import DatasetError, ShardReader
 from rt1_jax.data.store import StepStore
 
 FRACTAL = "fractal20220817_data"
+
+
+@pytest.fixture(autouse=True)
+def _forget_own(monkeypatch):
+    monkeypatch.setattr(registry, "_own", {})
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +80,6 @@ def test_every_dataset_of_the_registry(tmp_path, name):
     builder_dir = rlds.write_rlds(tmp_path / "rlds", name, episodes=3, steps=4, shards=2)
     encoder = None
     if dataset.embedding is None:
-        import small
-
         encoder = small.HashEncoder()
     run(builder_dir, tmp_path / "data", dataset=dataset, encoder=encoder, max_clipped=1.0)
     store = StepStore.open(tmp_path / "data")
@@ -136,17 +144,178 @@ def test_an_interrupted_import_goes_on(fractal, tmp_path):
         StepStore.open(root)
     run(fractal, root)
     assert kept.stat().st_mtime_ns == changed
-    # The stored embeddings of the kept shard were merged already: they are the dataset's.
+    # The stored embeddings of the kept shard were gathered already: they are the dataset's.
     assert files_of(root) == whole
+
+
+class TestRunAgain:
+    """What is finished is not made again, and what goes on needs no luck."""
+
+    @pytest.mark.parametrize("link", [False, True])
+    def test_a_finished_import_gives_its_report(self, fractal, tmp_path, link):
+        report = run(fractal, tmp_path / "data", link=link)
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()}
+        assert run(fractal, tmp_path / "data", link=link) == report
+        after = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()}
+        assert after == before
+
+    def test_another_encoder_and_back(self, fractal, tmp_path):
+        root = tmp_path / "data"
+        run(fractal, root)
+        whole = files_of(root)
+        shards = {path: path.stat().st_mtime_ns for path in root.glob("shard-*")}
+        run(fractal, root, encoder=small.HashEncoder())
+        store = StepStore.open(root)
+        assert store.encoder.name == "stored:hash"
+        text = store.instructions[store.instruction_ids[4]]
+        want = small.HashEncoder().embed([text])[0]
+        np.testing.assert_array_equal(store.embedding(4), want)
+        run(fractal, root)
+        assert files_of(root) == whole
+        assert {path: path.stat().st_mtime_ns for path in root.glob("shard-*")} == shards
+
+    def test_stored_vectors_after_an_encoder_from_the_start(self, fractal, tmp_path):
+        run(fractal, tmp_path / "data", encoder=small.HashEncoder())
+        run(fractal, tmp_path / "data")
+        run(fractal, tmp_path / "plain")
+        assert files_of(tmp_path / "data") == files_of(tmp_path / "plain")
+
+    @pytest.mark.parametrize("kept", [0, 1, 2])
+    def test_interrupted_while_the_shards_embeddings_go(self, tmp_path, monkeypatch, kept):
+        def make(number):  # each with an instruction of its own
+            episode = rlds.make_episode(FRACTAL, number, 3)
+            for step in episode["steps"]:
+                step["observation"]["natural_language_instruction"] = f"task {number}"
+            return episode
+
+        builder_dir = rlds.write_rlds(tmp_path / "rlds", FRACTAL, 3, episode_fn=make, shards=3)
+        real, calls = importer.embeddings_path, []
+
+        def interrupted(path):
+            calls.append(path)
+            if len(calls) > kept:
+                raise KeyboardInterrupt
+            return real(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(importer, "embeddings_path", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run(builder_dir, tmp_path / "data")
+        assert len(list((tmp_path / "data").glob("*.embeddings.npz"))) == 3 - kept
+        # Whatever is asked for next, all instructions are known.
+        run(builder_dir, tmp_path / "data", encoder=small.HashEncoder())
+        report = run(builder_dir, tmp_path / "data")
+        assert report == run(builder_dir, tmp_path / "plain")
+        assert files_of(tmp_path / "data") == files_of(tmp_path / "plain")
+
+    def test_embeddings_that_are_gone_are_named_by_shard(self, fractal, tmp_path):
+        root = tmp_path / "data"
+        run(fractal, root)
+        for name in ("stored_embeddings.npz", "dataset.json"):
+            (root / name).unlink()
+        with pytest.raises(
+            DatasetError,
+            match=r"3 of the shards: delete shard-00000-of-00003.array_record, .*again",
+        ):
+            run(fractal, root)
+        for path in root.glob("shard-*.array_record"):
+            path.unlink()
+        run(fractal, root)
+        run(fractal, tmp_path / "plain")
+        assert files_of(root) == files_of(tmp_path / "plain")
+
+    def test_a_full_disk_at_the_end_of_embedding_anew(self, fractal, tmp_path, monkeypatch):
+        from rt1_jax.data import finish
+
+        root = tmp_path / "data"
+        run(fractal, root)
+        real = finish.write_atomically
+
+        def full(path, *rest):
+            if path.name == "dataset.json":
+                raise OSError(28, "No space left on device")
+            real(path, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(finish, "write_atomically", full)
+            with pytest.raises(OSError, match="No space"):
+                run(fractal, root, encoder=small.HashEncoder())
+        with pytest.raises(DatasetError, match="interrupted"):
+            StepStore.open(root)
+        run(fractal, root)
+        assert StepStore.open(root).encoder.name.startswith("tfhub:")
+
+
+class TestAnotherDescription:
+    def test_of_ones_own_file(self, fractal, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        file, root = tmp_path / "mine.py", tmp_path / "data"
+        text = textwrap.dedent(
+            f"""
+            import dataclasses
+            from rt1_jax.data import oxe
+
+            base = oxe.get("{FRACTAL}")
+            spec = oxe.dataset_spec("mine", world_vector=(-1.0, 1.0))
+
+            def mapping(steps):
+                actions = base.mapping(steps)
+                return {{**actions, "world_vector": actions["world_vector"] / 2}}
+
+            DATASETS = [dataclasses.replace(base, name="mine", action_spec=spec, mapping=mapping)]
+            """
+        )
+
+        def command(text):
+            file.write_text(text)
+            flags = [f"--registry={file}", "--dataset=mine", f"--builder_dir={fractal}"]
+            return main([*flags, f"--output={root}", "--processes=1"])
+
+        assert command(text) == 0
+        before = files_of(root)
+        assert command(text) == 0
+        capsys.readouterr()
+        # Other bounds and another mapping: the shards would be of one, dataset.json of the other.
+        assert command(text.replace("-1.0, 1.0", "-2.0, 2.0")) == 1
+        error = capsys.readouterr().err
+        assert "description.action_spec.fields.world_vector.high=[1.0, 1.0, 1.0]" in error
+        assert "asked for [2.0, 2.0, 2.0]: choose another --output or delete it" in error
+        assert command(text.replace("/ 2", "/ 4")) == 1
+        assert "description.code.mine.py=" in capsys.readouterr().err
+        assert files_of(root) == before
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"frame_rate": 7.0}, "description.frame_rate=3.0, asked for 7.0"),
+            ({"mapping": lambda steps: oxe.get(FRACTAL).mapping(steps)}, "description.code."),
+        ],
+    )
+    def test_of_another_release(self, fractal, tmp_path, change, named):
+        run(fractal, tmp_path / "data")
+        dataset = dataclasses.replace(oxe.get(FRACTAL), **change)
+        with pytest.raises(DatasetError, match=named):
+            run(fractal, tmp_path / "data", dataset=dataset)
+
+    def test_what_an_older_version_has_finished_still_opens(self, fractal, tmp_path):
+        root = tmp_path / "data"
+        run(fractal, root)
+        # As it left a directory: nothing of the description, and no gathered embeddings.
+        mark = json.loads((root / "import.json").read_text())
+        del mark["description"], mark["link"]
+        (root / "import.json").write_text(json.dumps(mark))
+        (root / "stored_embeddings.npz").unlink()
+        assert len(StepStore.open(root)) == 6
+        with pytest.raises(DatasetError, match=r"begun by an older version.*'description'"):
+            run(fractal, root)
+        assert len(StepStore.open(root)) == 6
 
 
 def test_resizing_and_another_format(fractal, tmp_path):
     run(fractal, tmp_path / "data", image_size=(64, 80), image_format="png")
     store = StepStore.open(tmp_path / "data")
     assert store.image_size == (64, 80)
-    assert {image_header(frame) for frame in encoded_frames(tmp_path / "data")} == {
-        ("png", 64, 80)
-    }
+    assert {image_header(frame) for frame in encoded_frames(tmp_path / "data")} == {("png", 64, 80)}
 
 
 def test_black_bars_keep_the_ratio(fractal, tmp_path):
@@ -207,6 +376,8 @@ class TestOddEpisodes:
         ("path", "value", "reason"),
         [
             ("action/world_vector", np.float32([0, np.nan, 0]), "non-finite action"),
+            ("action/terminate_episode", np.int32([0, 0, 0]), "malformed action"),
+            ("action/terminate_episode", np.int32([1, 1, 0]), "malformed action"),
             (
                 "observation/image",
                 encode_image(np.zeros((256, 320, 3), np.uint8), "jpeg")[:-40],
@@ -221,13 +392,25 @@ class TestOddEpisodes:
         assert not (tmp_path / "data" / "dataset.json").exists()
         report = run(builder_dir, tmp_path / "data", max_damaged=0.3)
         assert report.left_out == {reason: 1}
+        assert "episode 1: " in report.examples[0]
         assert len(StepStore.open(tmp_path / "data")) == 3
+
+    def test_a_rescaling_that_fits_no_spec_is_counted_too(self, tmp_path):
+        def rescale(actions):
+            ends = actions["terminate_episode"]
+            return {**actions, "terminate_episode": ends * (actions["world_vector"][0, 0] < 0.9)}
+
+        builder_dir = odd_rlds(
+            tmp_path / "rlds", set_in_steps("action/world_vector", np.float32([0.95, 0, 0]))
+        )
+        dataset = dataclasses.replace(oxe.get(FRACTAL), rt1_x=rescale)
+        options = {"dataset": dataset, "scale": "rt1_x", "max_damaged": 0.3}
+        report = run(builder_dir, tmp_path / "data", **options)
+        assert report.left_out == {"malformed action": 1}
 
     def test_frames_of_two_sizes(self, tmp_path):
         small_frame = encode_image(np.zeros((64, 64, 3), np.uint8), "jpeg")
-        builder_dir = odd_rlds(
-            tmp_path / "rlds", set_in_steps("observation/image", small_frame)
-        )
+        builder_dir = odd_rlds(tmp_path / "rlds", set_in_steps("observation/image", small_frame))
         with pytest.raises(DatasetError, match=r"wrong frame size.*--image_size"):
             run(builder_dir, tmp_path / "data")
         report = run(builder_dir, tmp_path / "resized", image_size=(32, 40))
@@ -336,9 +519,52 @@ class TestBadRequests:
         with pytest.raises(DatasetError, match=r"401 Anonymous.*application-default login"):
             run("gs://some-bucket/fractal/0.1.0", tmp_path / "data")
 
-    def test_no_published_normalisation(self, tmp_path):
-        import dataclasses
+    @pytest.mark.parametrize("scale", ["rt1-x", "RT1_X", ""])
+    def test_actions_of_no_known_scale(self, fractal, tmp_path, scale):
+        with pytest.raises(DatasetError, match=f"actions '{scale}'.*'physical', 'rt1_x'"):
+            run(fractal, tmp_path / "data", scale=scale)
+        assert not (tmp_path / "data").exists()
 
+    def test_files_of_another_dataset_of_the_registry(self, tmp_path):
+        builder_dir = rlds.write_rlds(tmp_path / "rlds", "bridge", 1)
+        with pytest.raises(ValueError, match=r"'bridge'.*'toto'.*--dataset=bridge"):
+            run(builder_dir, tmp_path / "data", dataset=oxe.get("toto"))
+        assert not (tmp_path / "data").exists()
+        # What one describes oneself is for any files.
+        mine = dataclasses.replace(oxe.get("toto"), name="mine")
+        assert run(builder_dir, tmp_path / "data", dataset=mine).episodes == 1
+
+    def test_files_of_an_unknown_name(self, tmp_path):
+        features = rlds_schemas.schema("toto")
+        builder_dir = rlds.write_rlds(tmp_path / "rlds", "my_pouring", 1, features=features)
+        options = {"dataset": oxe.get("toto"), "max_clipped": 1.0}
+        assert run(builder_dir, tmp_path / "data", **options).episodes == 1
+
+    def test_a_camera_that_is_no_encoded_picture(self, tmp_path):
+        features = rlds_schemas.schema(FRACTAL)
+        features["steps"]["observation"]["image"] = ("uint8", (8, 10, 3))
+
+        def make(number):
+            episode = rlds.make_episode(FRACTAL, number, 2)
+            for step in episode["steps"]:
+                step["observation"]["image"] = np.zeros((8, 10, 3), np.uint8)
+            return episode
+
+        builder_dir = rlds.write_rlds(
+            tmp_path / "rlds", FRACTAL, 1, features=features, episode_fn=make
+        )
+        with pytest.raises(
+            DatasetError,
+            match=r"'observation/image' is uint8 \[8, 10, 3\].*expected an encoded picture",
+        ):
+            run(builder_dir, tmp_path / "data")
+
+    def test_less_than_no_episodes(self, fractal, tmp_path, capsys):
+        flags = [f"--builder_dir={fractal}", f"--dataset={FRACTAL}", f"--output={tmp_path / 'd'}"]
+        assert main([*flags, "--episodes=-5"]) == 1
+        assert "--episodes=-5: expected a number of episodes, or 0" in capsys.readouterr().err
+
+    def test_no_published_normalisation(self, tmp_path):
         dataset = dataclasses.replace(oxe.get(FRACTAL), rt1_x=None)
         builder_dir = rlds.write_rlds(tmp_path / "rlds", FRACTAL, 1)
         with pytest.raises(DatasetError, match="no published RT-1-X"):

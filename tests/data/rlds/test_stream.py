@@ -116,6 +116,97 @@ def test_damage_is_named_and_limited(builder_dir, tmp_path, capsys):
         list(itertools.islice(iter(stream(copy, max_damaged=0.001)), 300))
 
 
+def clipped_rlds(directory, share, episodes=120):
+    """Of which a share of all steps is beyond fractal's bounds of ±1, a step of some episodes."""
+
+    def make(number):
+        episode = rlds.make_episode(NAME, number % 3, 2)
+        beyond = int(share * 2 * (number + 1)) > int(share * 2 * number)
+        for t, step in enumerate(episode["steps"]):
+            x = 1.5 if beyond and t == 0 else number / episodes
+            step["action"]["world_vector"] = np.float32([x, 0, 0])
+        return episode
+
+    return rlds.write_rlds(directory, NAME, episodes, episode_fn=make, shards=2)
+
+
+class TestClippedActions:
+    def test_what_is_clipped_is_told_and_given(self, tmp_path, capsys):
+        builder_dir = clipped_rlds(tmp_path, 0.025)
+        windows = iter(stream(builder_dir, frames=2))
+        found = list(itertools.islice(windows, 200))
+        # After two blocks, which are the epoch.
+        told = "2.50% of world_vector beyond the bounds, clipped when tokenised (120 episodes)"
+        assert f"{NAME}: {told}" in capsys.readouterr().err
+        assert max(window["actions"]["world_vector"].max() for window in found) == 1.5
+        # Nothing new, nothing more said.
+        list(itertools.islice(windows, 300))
+        assert capsys.readouterr().err == ""
+
+    def test_too_much_is_refused_as_an_import_refuses_it(self, tmp_path):
+        builder_dir = clipped_rlds(tmp_path, 0.1)
+        with pytest.raises(DatasetError, match=r"10.0% of world_vector lie beyond the bounds"):
+            import_rlds(oxe.get(NAME), builder_dir, tmp_path / "data", progress=False)
+        windows = iter(stream(builder_dir, frames=2))
+        list(itertools.islice(windows, 60))  # too few are known
+        with pytest.raises(
+            DatasetError,
+            match=r"10.0% of world_vector lie beyond the bounds, more than max_clipped=0.05 .*"
+            r"data.rlds.registry.*--max_clipped",
+        ):
+            list(itertools.islice(windows, 60))
+        assert len(list(itertools.islice(iter(stream(builder_dir, max_clipped=0.2)), 300))) == 300
+
+    def test_physical_units_count(self, tmp_path):
+        # RT-1-X's rescaling of bridge clips what it gives.
+        def make(number):
+            episode = rlds.make_episode("bridge", number % 3, 2)
+            for step in episode["steps"]:
+                step["action"]["world_vector"] = np.float32([0.2, 0, 0])
+            return episode
+
+        builder_dir = rlds.write_rlds(tmp_path, "bridge", 120, episode_fn=make)
+        source, image = RLDSSource.open(builder_dir), Frames("jpeg", (480, 640))
+        windows = RLDSStream(
+            oxe.get("bridge"), source, frames=2, seed=0, image=image, scale="rt1_x"
+        )
+        with pytest.raises(DatasetError, match=r"100.0% of world_vector lie beyond the bounds"):
+            list(itertools.islice(iter(windows), 120))
+
+    def test_the_position_stays_a_few_numbers(self, builder_dir):
+        windows = iter(stream(builder_dir))
+        list(itertools.islice(windows, 200))
+        state = windows.get_state()
+        assert set(state) == {"epoch", "file", "record", "given", "seen", "damaged", "used"}
+        assert all(isinstance(value, int) for value in state.values())
+
+
+@pytest.mark.parametrize("scale", ["physical", "rt1_x"])
+def test_a_malformed_action_is_not_trained_on(tmp_path, capsys, scale):
+    def make(number):
+        episode = rlds.make_episode(NAME, number, 3)
+        for step in episode["steps"]:
+            step["action"]["world_vector"] = np.float32([number / 10, 0, 0])
+        if number == 1:
+            episode["steps"][1]["action"]["terminate_episode"] = np.int32([0, 0, 0])
+        return episode
+
+    builder_dir = rlds.write_rlds(tmp_path, NAME, 4, episode_fn=make)
+    found = list(itertools.islice(iter(stream(builder_dir, scale=scale)), 30))
+    numbers = {round(10 * float(w["actions"]["world_vector"][0, 0])) for w in found}
+    assert numbers == {0, 2, 3}
+    error = capsys.readouterr().err
+    assert "record 1, is left out: malformed action: action field 'terminate_episode'" in error
+    assert "vector 1 is [0.0, 0.0, 0.0]" in error
+
+
+def test_what_does_not_fit_is_refused_at_once(builder_dir, tmp_path):
+    with pytest.raises(DatasetError, match=r"actions 'rt1-x'.*'physical', 'rt1_x'"):
+        stream(builder_dir, scale="rt1-x")
+    with pytest.raises(oxe.OXEError, match=rf"'{NAME}'.*'toto'.*data.rlds.dataset"):
+        RLDSStream(oxe.get("toto"), RLDSSource.open(builder_dir), frames=3, seed=1, image=IMAGE)
+
+
 def test_no_usable_episode(tmp_path):
     def silent(number):
         episode = rlds.make_episode(NAME, number, 3)
