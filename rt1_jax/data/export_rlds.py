@@ -3,8 +3,8 @@
     python -m rt1_jax.data.export_rlds --dataset=data/mine --output=out/rlds --name=my_robot
 
 makes `out/rlds/my_robot/1.0.0`, for `tfds.builder_from_directory("out/rlds/my_robot/1.0.0")` or
-`tfds.load("my_robot", data_dir="out/rlds")`. The schema is that of `fractal20220817_data`, RT-1's own
-data, as far as a dataset has its fields. Frames stay the very JPEG or PNG files that they are.
+`tfds.load("my_robot", data_dir="out/rlds")`. The schema is that of `fractal20220817_data`, RT-1's
+own data, as far as a dataset has its fields. Frames stay the very JPEG or PNG files that they are.
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def export_rlds(
                 {
                     "steps": list(_steps(store, number)),
                     "episode_metadata": {
-                        "json": json.dumps(
-                            metadata[number] if len(metadata) == len(store) else {}
-                        )
+                        "json": json.dumps(metadata[number] if len(metadata) == len(store) else {})
                     },
                 }
             )

@@ -143,16 +143,16 @@ class LinkedReader:
 def check_linked(path: pathlib.Path, expected_bytes: int | None) -> None:
     """Raises DatasetError unless a linked file is there, with the size that it had."""
     hint = (
-        'if the files moved, write their directory to "linked": "directory" in dataset.json; if they '
-        "changed, import them again"
+        'if the files moved, write their directory to "linked": "directory" in dataset.json; '
+        "if they changed, import them again"
     )
     if not path.exists():
         raise DatasetError(f"{path} is missing, whose frames this dataset links to; {hint}")
     found = path.stat().st_size
     if expected_bytes is not None and found != expected_bytes:
         raise DatasetError(
-            f"{path} has {found} bytes, but {expected_bytes} when this dataset linked to its frames; "
-            f"{hint}"
+            f"{path} has {found} bytes, but {expected_bytes} when this dataset linked to its "
+            f"frames; {hint}"
         )
 
 
@@ -178,9 +178,12 @@ def _read_frames(path: pathlib.Path, rows: np.ndarray) -> list[bytes]:
             base = starts[first]
             found = os.pread(file.fileno(), end - base, base)
             frames += [
-                found[starts[i] - base : starts[i] - base + sizes[i]] for i in range(first, last + 1)
+                found[starts[i] - base : starts[i] - base + sizes[i]]
+                for i in range(first, last + 1)
             ]
     for row, frame in zip(rows, frames, strict=True):
         if google_crc32c.value(frame) != row["crc"]:
-            raise OSError(f"{path} holds another frame at byte {row['offset']} than when it was linked")
+            raise OSError(
+                f"{path} holds another frame at byte {row['offset']} than when it was linked"
+            )
     return frames

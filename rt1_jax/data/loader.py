@@ -57,8 +57,8 @@ def make_loader(
       frames: steps a window.
       batch_size: windows (or chunks) a batch on this process.
       seed: fixes the order; each epoch has another.
-      weights: how often windows of each dataset are drawn, in proportion; by their numbers of windows
-        if None, so that an epoch of all takes as long for each.
+      weights: how often windows of each dataset are drawn, in proportion; by their numbers of
+        windows if None, so that an epoch of all takes as long for each.
       chunk: windows that share their frames, see `ChunkSource`; 1 for windows one by one.
       workers: worker processes that read and decode; 0 does it in threads of this one. The stream
         is the same for any number; a saved position is for the number that it was saved with.

@@ -15,8 +15,8 @@ _SMALLEST = 1e-9
 class QuantileSketch:
     """Counts of numbers in buckets that grow by 2% each, on both sides of zero.
 
-    The idea is DDSketch's (Masson et al. 2019): a bucket's middle is within 1% of all that is in it,
-    so quantiles have that relative accuracy whatever the range, and sketches add up.
+    The idea is DDSketch's (Masson et al. 2019): a bucket's middle is within 1% of all that is in
+    it, so quantiles have that relative accuracy whatever the range, and sketches add up.
     """
 
     def __init__(self) -> None:

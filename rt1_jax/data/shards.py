@@ -76,8 +76,8 @@ class ShardWriter:
             "action_moments": self._moments.to_json(),
             **self.notes,
         }
-        # Not waited for at each shard, which is slow: one that a loss of power has cut short is found
-        # when the making goes on, or the dataset is opened.
+        # Not waited for at each shard, which is slow: one that a loss of power has cut short is
+        # found when the making goes on, or the dataset is opened.
         write_atomically(self.path.with_suffix(".json"), json.dumps(index), durable=False)
         os.replace(self._temporary, self.path)
 
@@ -233,7 +233,7 @@ def read_array_header(path: pathlib.Path) -> tuple[np.dtype, int, int]:
     size = path.stat().st_size
     if len(shape) != 1 or dtype.names is None or size != first + shape[0] * dtype.itemsize:
         raise DatasetError(
-            f"{path} has {size} bytes, its header says {list(shape)} rows of {dtype.itemsize}: it is "
-            "truncated; import again"
+            f"{path} has {size} bytes, its header says {list(shape)} rows of {dtype.itemsize}: it "
+            "is truncated; import again"
         )
     return dtype, shape[0], first

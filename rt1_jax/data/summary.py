@@ -1,18 +1,18 @@
 """What is in a dataset, as numbers: `summary.json` of `python -m rt1_jax.data.inspect`.
 
-    format         "rt1_jax.dataset_summary"       version   1
-    dataset, episodes, steps, hours (null where the frame rate is not known), frame_rate,
-    image_size, image_format, encoder {name, dimensions}, source, shards, bytes (of the shards,
-    with the files that they link to)
-    action_spec    its name
-    lengths        {min, q01, median, q99, max, mean}, steps an episode; histogram {edges, counts}
-    fields         {name: {unit, kind, low, high, elements {name: {mean, std, min, max, q01, q50,
-                   q99, clipped, histogram {edges, counts}}}}}; clipped is the share of steps
-                   beyond the bounds, and of numbers that are bounded alone
-    from_sample    which of these numbers are of the sampled steps, not of all
-    sample         {steps, of, seed}: the steps that histograms are drawn of
-    instructions   {distinct, once, most_common [[text, episodes]]}
-    oddities       [{kind, text, examples}]: see `rt1_jax.data.oddities`
+format         "rt1_jax.dataset_summary"       version   1
+dataset, episodes, steps, hours (null where the frame rate is not known), frame_rate,
+image_size, image_format, encoder {name, dimensions}, source, shards, bytes (of the shards,
+with the files that they link to)
+action_spec    its name
+lengths        {min, q01, median, q99, max, mean}, steps an episode; histogram {edges, counts}
+fields         {name: {unit, kind, low, high, elements {name: {mean, std, min, max, q01, q50,
+               q99, clipped, histogram {edges, counts}}}}}; clipped is the share of steps
+               beyond the bounds, and of numbers that are bounded alone
+from_sample    which of these numbers are of the sampled steps, not of all
+sample         {steps, of, seed}: the steps that histograms are drawn of
+instructions   {distinct, once, most_common [[text, episodes]]}
+oddities       [{kind, text, examples}]: see `rt1_jax.data.oddities`
 """
 
 from __future__ import annotations

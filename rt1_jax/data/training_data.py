@@ -76,8 +76,8 @@ class TrainingData:
             states = position["states"] if "states" in position else [position["state"]]
             if process >= len(states):
                 raise DatasetError(
-                    f"the checkpoint's position in the data is of {len(states)} processes, here are "
-                    "more: RLDS files as they are can be gone on with on as many processes only"
+                    f"the checkpoint's position in the data is of {len(states)} processes, here "
+                    "are more: RLDS files as they are can be gone on with on as many processes only"
                 )
             iterator.set_state(states[process])
         return Batches(iterator, self, first)
@@ -137,8 +137,8 @@ def open_training_data(
 
     Args:
       data: the config's group, with every key there is (`data_with_newer`): `directory`, or
-        `mixture`, a tuple of (directory, weight), or `rlds`, a group of `builder_dir`, `dataset` and
-        perhaps `actions`, `split`, `encoder`, `registry`.
+        `mixture`, a tuple of (directory, weight), or `rlds`, a group of `builder_dir`, `dataset`
+        and perhaps `actions`, `split`, `encoder`, `registry`.
       loader: `workers`, `threads`, `cache_bytes`.
       frames: steps a window.
       embedding_size: numbers of an embedding that the model takes.

@@ -1,4 +1,4 @@
-"""Random access to a dataset's training windows, one by one or in chunks that share their frames."""
+"""Random access to a dataset's training windows, one by one or in chunks that share frames."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _TRAVELS = 0.5
 class WindowSource:
     """Random access to all windows of a dataset.
 
-    A window is `frames` consecutive steps of one episode, and lies inside of it: as in a rollout, where
-    the history grows from the first frame, its steps see 1 to `frames` frames. Window w is {
+    A window is `frames` consecutive steps of one episode, and lies inside of it: as in a rollout,
+    where the history grows from the first frame, its steps see 1 to `frames` frames. Window w is {
       "images": uint8 [frames, h, w, 3],
       "embedding": float32 [dimensions], the instruction's,
       "actions": {field: float32 [frames, size]},
@@ -82,8 +82,8 @@ class WindowSource:
 class ChunkSource:
     """Random access to chunks: up to `windows` windows that begin one step after another.
 
-    Their steps overlap, so a chunk of `windows + frames - 1` steps holds them all, and each frame is
-    read, decoded and encoded by the model once rather than `frames` times. Every window of the
+    Their steps overlap, so a chunk of `windows + frames - 1` steps holds them all, and each frame
+    is read, decoded and encoded by the model once rather than `frames` times. Every window of the
     dataset is in one chunk. Chunk c is as a window of so many steps, and {
       "windows": float32 [windows], 0 where an episode's last chunk has none.
     }
@@ -106,7 +106,9 @@ class ChunkSource:
         image_size: tuple[int, int] | None = None,
     ) -> None:
         if frames < 1 or windows < 1:
-            raise DatasetError(f"a chunk of {windows} windows of {frames} frames: expected one each")
+            raise DatasetError(
+                f"a chunk of {windows} windows of {frames} frames: expected one each"
+            )
         self._store, self._frames, self._windows = store, frames, windows
         self._size = image_size or store.image_size
         self._counts = np.maximum(store.lengths - frames + 1, 1)  # windows of each episode
@@ -124,9 +126,7 @@ class ChunkSource:
         return {**found, "windows": there.astype(np.float32)}
 
     def __repr__(self) -> str:
-        return (
-            f"ChunkSource(chunks={len(self)}, windows={self._windows}, frames={self._frames})"
-        )
+        return f"ChunkSource(chunks={len(self)}, windows={self._windows}, frames={self._frames})"
 
 
 def _locate(episode_end: np.ndarray, number: int) -> tuple[int, int]:
@@ -135,9 +135,7 @@ def _locate(episode_end: np.ndarray, number: int) -> tuple[int, int]:
     return episode, int(number - (episode_end[episode - 1] if episode else 0))
 
 
-def _read(
-    store: StepStore, episode: int, start: int, wanted: int, size: tuple[int, int]
-) -> Window:
+def _read(store: StepStore, episode: int, start: int, wanted: int, size: tuple[int, int]) -> Window:
     steps = min(wanted, int(store.lengths[episode]) - start)
     window = store.read(episode, start, steps)
     images = window.images

@@ -48,7 +48,7 @@ def test_a_window_moves_as_one_and_windows_apart():
     moved = np.asarray(jitted(jax.random.key(1), images, Augmentation(max_shift=(2, 3))))
     assert moved.shape == images.shape
     assert moved.dtype == np.uint8
-    batch, time, y, x, _ = np.nonzero(moved)
+    batch, _, y, x, _ = np.nonzero(moved)
     assert len(batch) == 64 * 2 * 3  # every dot is still inside, whole
     offsets = np.stack([y, x], -1).reshape(64, 2, 3, 2)
     assert (offsets == offsets[:, :1, :1]).all()  # one offset a window

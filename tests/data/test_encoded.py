@@ -8,8 +8,8 @@ from PIL import Image
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data.encoded import EncodedEpisode, image_header
 from rt1_jax.data.episode import EpisodeError, encode_image
-from rt1_jax.data.shards import EpisodeWriter
 from rt1_jax.data.finish import finish_dataset
+from rt1_jax.data.shards import EpisodeWriter
 from rt1_jax.data.store import StepStore
 
 

@@ -100,7 +100,9 @@ def test_every_window_once_an_epoch_over_all_hosts(stores, hosts, chunk):
 
 
 def test_a_mixture_keeps_its_weights_and_each_dataset_its_epochs(stores):
-    kinds = [set(ids(take(iter(make_loader(s, frames=3, batch_size=1, seed=0)), 16))) for s in stores]
+    kinds = [
+        set(ids(take(iter(make_loader(s, frames=3, batch_size=1, seed=0)), 16))) for s in stores
+    ]
     assert len(kinds[0]) == len(kinds[1]) == 16
     mixed = ids(take(iter(make_loader(stores, weights=[3, 1], **OPTIONS)), 16))
     of_a = [window for window in mixed if window in kinds[0]]

@@ -83,9 +83,7 @@ def test_metadata(store, tmp_path):
     }
     assert info["features"][IMAGE_KEY]["shape"] == [64, 80, 3]
     assert info["features"][IMAGE_KEY]["info"]["video.codec"] == "h264"
-    rows = pq.read_table(
-        tmp_path / "out/meta/episodes/chunk-000/file-000.parquet"
-    ).to_pylist()
+    rows = pq.read_table(tmp_path / "out/meta/episodes/chunk-000/file-000.parquet").to_pylist()
     stop = 0
     for episode, row in enumerate(rows):
         assert (row["episode_index"], row["length"]) == (episode, store.lengths[episode])

@@ -11,8 +11,8 @@ import small
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data.episode import Episode, decode_image
 from rt1_jax.data.export_rlds import export_rlds, main
-from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.finish import finish_dataset
+from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.store import StepStore
 
 tfds = pytest.importorskip("tensorflow_datasets")

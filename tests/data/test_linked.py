@@ -45,7 +45,9 @@ def test_links_give_what_copies_give(builder_dir, tmp_path):
         assert ours.frames == want.frames
         for field, value in want.actions.items():
             np.testing.assert_array_equal(ours.actions[field], value)
-        np.testing.assert_array_equal(linked.read(number, 1, 2).images, copied.read(number, 1, 2).images)
+        np.testing.assert_array_equal(
+            linked.read(number, 1, 2).images, copied.read(number, 1, 2).images
+        )
         np.testing.assert_array_equal(linked.embedding(number), copied.embedding(number))
     for field in copied.action_spec.field_names:
         np.testing.assert_array_equal(linked.all_actions(field), copied.all_actions(field))

@@ -7,8 +7,8 @@ import small
 
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data.episode import EpisodeError
-from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.finish import finish_dataset
+from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.store import StepStore
 
 
@@ -180,9 +180,10 @@ class TestDamage:
         start = data.find(b"\x89PNG")
         data[start : start + 200] = bytes(200)
         path.write_bytes(bytes(data))
-        with pytest.raises(
-            DatasetError, match="shard-00000"
-        ):
+
+        def read_all():
             store = StepStore.open(dataset)
-            for row in range(len(store)):
-                store.read(row)
+            return [store.read(row) for row in range(len(store))]
+
+        with pytest.raises(DatasetError, match="shard-00000"):
+            read_all()

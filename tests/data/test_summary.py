@@ -11,9 +11,9 @@ from small import HashEncoder, make_dataset, make_episode
 
 from rt1_jax.actions import TABLETOP
 from rt1_jax.data import inspect, step_sample
+from rt1_jax.data.finish import finish_dataset
 from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.step_sample import sample_actions
-from rt1_jax.data.finish import finish_dataset
 from rt1_jax.data.store import StepStore
 from rt1_jax.data.summary import summarise
 from rt1_jax.data.summary_charts import film_strip

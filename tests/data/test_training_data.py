@@ -8,8 +8,8 @@ import pytest
 import small
 
 from rt1_jax.actions import RT1
-from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.finish import finish_dataset
+from rt1_jax.data.shards import DatasetError, EpisodeWriter
 from rt1_jax.data.training_data import open_training_data
 from rt1_jax.language import EncoderIdentity, EncoderMismatchError
 from rt1_jax.training.config_keys import data_with_newer

@@ -10,8 +10,8 @@ A mapping is one of
   with `value = scale * entry + offset`. Fields of the spec that `"spec"` names ("rt1" unless it is
   given) have its bounds and units; a field of another name must bring `low` and `high`. Fields of
   the spec that are not mapped are zero.
-* a Python file with `ACTION_SPEC` and `actions(action, state) -> {field: [t, size]}`, where `action`
-  is float32 [t, n], and `state` (`observation.state`) float32 [t, m] or None.
+* a Python file with `ACTION_SPEC` and `actions(action, state) -> {field: [t, size]}`, where
+  `action` is float32 [t, n], and `state` (`observation.state`) float32 [t, m] or None.
 * `own`: the dataset was exported by this package.
 * `names`: its entries' names say x, y, z, roll, pitch, yaw, gripper.
 * nothing: `own` where it fits, else `names`.
@@ -130,7 +130,7 @@ def load_mapping(given: str | os.PathLike[str] | None, source: LeRobotSource) ->
 
 
 def table_mapping(entries: dict[str, Any], source: LeRobotSource, text: str) -> ActionMapping:
-    """The mapping that JSON's `{FIELD: ENTRIES}` describes. Raises LeRobotError if it does not fit."""
+    """The mapping that JSON's `{FIELD: ENTRIES}` describes; LeRobotError if it does not fit."""
     fields = dict(entries)
     base = fields.pop("spec", "rt1")
     if base not in SPECS:

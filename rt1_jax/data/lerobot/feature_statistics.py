@@ -18,7 +18,7 @@ def quantile_name(q: float) -> str:
 
 
 def vector_statistics(values: np.ndarray) -> dict[str, list[Any]]:
-    """Of numbers [n, size]: {min, max, mean, std, count, q01, q10, q50, q90, q99}, lists of size."""
+    """Of numbers [n, size]: min, max, mean, std, count, q01, q10, q50, q90, q99; lists of size."""
     x = np.asarray(values, np.float64)
     found: dict[str, list[Any]] = {
         "min": x.min(0).tolist(),

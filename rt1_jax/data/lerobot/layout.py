@@ -31,7 +31,7 @@ QUANTILES = (0.01, 0.10, 0.50, 0.90, 0.99)
 
 
 class LeRobotError(ValueError):
-    """A LeRobot dataset that is missing, damaged or of another kind, or a request that fits none."""
+    """A LeRobot dataset that is missing, damaged or of another kind; a request that fits none."""
 
 
 def next_file(chunk: int, file: int) -> tuple[int, int]:

@@ -16,8 +16,8 @@ from rt1_jax.data.lerobot.layout import LeRobotError
 
 _CONVERT = (
     "convert it first, where LeRobot is installed: python -m "
-    "lerobot.datasets.v30.convert_dataset_v21_to_v30 (lerobot.scripts.convert_dataset_v21_to_v30 in "
-    "later releases) --repo-id=USER/NAME"
+    "lerobot.datasets.v30.convert_dataset_v21_to_v30 (lerobot.scripts.convert_dataset_v21_to_v30 "
+    "in later releases) --repo-id=USER/NAME"
 )
 
 
@@ -56,9 +56,7 @@ class LeRobotSource:
     tasks: dict[int, str]
     episodes: list[dict[str, Any]]
     ours: dict[str, Any] | None
-    _file: tuple[pathlib.Path, Any, np.ndarray] | None = dataclasses.field(
-        default=None, repr=False
-    )
+    _file: tuple[pathlib.Path, Any, np.ndarray] | None = dataclasses.field(default=None, repr=False)
     _group: tuple[pathlib.Path, int, Any] | None = dataclasses.field(default=None, repr=False)
 
     @classmethod

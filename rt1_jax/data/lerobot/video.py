@@ -23,9 +23,7 @@ class FrameMissingError(ValueError):
     """A video has no frame at a time at which it should have one."""
 
 
-def read_frames(
-    path: pathlib.Path, times: np.ndarray, frame_rate: float
-) -> Iterator[np.ndarray]:
+def read_frames(path: pathlib.Path, times: np.ndarray, frame_rate: float) -> Iterator[np.ndarray]:
     """Decodes the frames at certain times, one after another.
 
     Decoding starts at the keyframe before the first time and goes on to the last; frames are told

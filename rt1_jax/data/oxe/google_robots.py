@@ -50,9 +50,9 @@ FRACTAL = RLDSDataset(
     notes=(
         "RT-1's own data: the fields are RT-1's already, bounds those of the released models. "
         "World vector and rotation are displacements in the frame of the base. That the gripper is "
-        "relative is Octo's reading; the catalogue calls it a continuous position. Public statistics "
-        "of the data (dataset_statistics.json of openvla-7b-prismatic) reach 22 m a step: such "
-        "steps are clipped by the tokenizer."
+        "relative is Octo's reading; the catalogue calls it a continuous position. Public "
+        "statistics of the data (dataset_statistics.json of openvla-7b-prismatic) reach 22 m a "
+        "step: such steps are clipped by the tokenizer."
     ),
 )
 

@@ -13,7 +13,6 @@ from rt1_jax.data.oxe.mapping import (
     ARM_KEYS,
     arm_action,
     closedness_of_open,
-    one_hot_terminate,
     rt1_action,
 )
 from rt1_jax.data.oxe.rescale import changed, standardized, to_range, unchanged

@@ -73,8 +73,10 @@ class RLDSSource:
         features = {
             path.removeprefix(f"{STEPS}/"): Feature(
                 tuple(tensor.shape[1:]),
-                "bytes" if str(tensor.np_dtype) in ("object", "<class 'object'>")
-                or tensor.np_dtype in (object, str, bytes) else str(tensor.np_dtype),
+                "bytes"
+                if str(tensor.np_dtype) in ("object", "<class 'object'>")
+                or tensor.np_dtype in (object, str, bytes)
+                else str(tensor.np_dtype),
             )
             for path, tensor in flat.items()
             if path.startswith(f"{STEPS}/")
@@ -102,8 +104,8 @@ def _read_info(directory: str) -> Any:
         versions = _versions(directory)
         hint = f"; is it {' or '.join(versions)}?" if versions else ""
         raise DatasetError(
-            f"{directory} has no dataset_info.json: expected the directory of one version of a TFDS "
-            f"dataset, as in fractal20220817_data/0.1.0{hint}"
+            f"{directory} has no dataset_info.json: expected the directory of one version of a "
+            f"TFDS dataset, as in fractal20220817_data/0.1.0{hint}"
         )
     try:
         # TFDS writes what it looks up to stderr, word by word.

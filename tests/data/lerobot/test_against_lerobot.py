@@ -1,7 +1,7 @@
 """LeRobot itself reads our exports, and we read what it writes.
 
-Skipped where LeRobot is not installed. It wants other versions of some packages than we do, so it may
-be in an environment of its own: set LEROBOT_PYTHON to that environment's interpreter.
+Skipped where LeRobot is not installed. It wants other versions of some packages than we do, so it
+may be in an environment of its own: set LEROBOT_PYTHON to that environment's interpreter.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def lerobot():
 
     def use(*arguments):
         command = [python, str(SCRIPT), *map(str, arguments)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
 
     return use
@@ -47,9 +45,7 @@ def lerobot():
 def test_lerobot_reads_our_export(lerobot, tmp_path, codec):
     data = small.make_dataset(tmp_path / "data", (90, 5, 80, 70), size=(64, 80))
     store = StepStore.open(data)
-    export_lerobot(
-        store, tmp_path / "out", codec=codec, file_mb=(0.02, 0.001), progress=False
-    )
+    export_lerobot(store, tmp_path / "out", codec=codec, file_mb=(0.02, 0.001), progress=False)
     kind = "data" if codec is None else "videos"
     assert len([*(tmp_path / "out" / kind).rglob("file-*")]) > 1
     lerobot("read", tmp_path / "out", tmp_path / "read.npz")

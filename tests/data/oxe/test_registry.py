@@ -125,9 +125,11 @@ def test_bad_files(tmp_path, text, message):
 
 def test_a_bad_file_registers_nothing(tmp_path):
     text = textwrap.dedent(OWN) + 'oxe.register(describe("mine"))\n'
+    twice = write(
+        tmp_path / "twice.py", text + 'DATASETS = [describe("other"), describe("other")]\n'
+    )
     with pytest.raises(oxe.OXEError, match=r"DATASETS\[1\]: the name 'other' comes twice"):
-        more = 'DATASETS = [describe("other"), describe("other")]\n'
-        oxe.load_user_file(write(tmp_path / "twice.py", text + more))
+        oxe.load_user_file(twice)
     with pytest.raises(oxe.OXEError, match="fails when run: SystemExit: 1"):
         oxe.load_user_file(write(tmp_path / "exits.py", text + "raise SystemExit(1)\n"))
     assert "mine" not in oxe.names()
