@@ -30,7 +30,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=300, help="of the RLDS files")
     parser.add_argument("--windows", type=int, default=1920, help="timed, of each loader")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes, where it is processes")
+    parser.add_argument("--threads", type=int, default=2, help="of the one process, where not")
     parser.add_argument("--chunk", type=int, default=STEPS - FRAMES + 1, help="windows a chunk")
     parser.add_argument("--buffer", type=int, default=10_000, help="of tf.data's shuffle, windows")
     parser.add_argument("--repeats", type=int, default=3)
@@ -46,11 +47,13 @@ def measure_speed(root: pathlib.Path, given: Any) -> dict[str, Any]:
     for directory, link in ((output, False), (links, True)):
         if not (directory / "dataset.json").exists():
             in_process(import_files, builder_dir, directory, 1, link)
+    chunks = f"chunks of {given.chunk}"
     jobs = {
-        "windows": (time_loader, (output, given, 1)),
-        "windows, linked": (time_loader, (links, given, 1)),
-        f"chunks of {given.chunk}, linked": (time_loader, (links, given, given.chunk)),
-        f"chunks of {given.chunk}": (time_loader, (output, given, given.chunk)),
+        "windows, threads": (time_loader, (output, given, 1, 0)),
+        "windows, processes": (time_loader, (output, given, 1, given.workers)),
+        f"{chunks}, linked, threads": (time_loader, (links, given, given.chunk, 0)),
+        f"{chunks}, threads": (time_loader, (output, given, given.chunk, 0)),
+        f"{chunks}, processes": (time_loader, (output, given, given.chunk, given.workers)),
         "RLDS as it is": (time_stream, (builder_dir, given)),
         "tf.data": (time_tf_data, (builder_dir, given)),
     }
@@ -74,8 +77,8 @@ def measure_speed(root: pathlib.Path, given: Any) -> dict[str, Any]:
     return found
 
 
-def time_loader(directory: pathlib.Path, given: Any, chunk: int) -> dict[str, float]:
-    """This project's loader, on imported data."""
+def time_loader(directory: pathlib.Path, given: Any, chunk: int, workers: int) -> dict[str, float]:
+    """This project's loader, on imported data, in worker processes or in threads of this one."""
     from rt1_jax.data.loader import make_loader
     from rt1_jax.data.store import StepStore
 
@@ -86,8 +89,8 @@ def time_loader(directory: pathlib.Path, given: Any, chunk: int) -> dict[str, fl
         batch_size=batch_size,
         seed=0,
         chunk=chunk,
-        workers=given.workers,
-        threads=2,
+        workers=workers,
+        threads=2 if workers else given.threads,
     )
     return time_batches(iter(loader), given.windows, warm_up=8)
 

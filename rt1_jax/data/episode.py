@@ -91,6 +91,36 @@ def decode_image(data: bytes) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
+def decode_images(frames: Sequence[bytes]) -> np.ndarray:
+    """PNG or JPEG files of one size -> uint8 [t, h, w, 3], each decoded to its place in it.
+
+    Raises:
+      OSError, ValueError: one is damaged, or of another size than the first.
+    """
+    first = decode_image(frames[0])
+    images = np.empty((len(frames), *first.shape), np.uint8)
+    images[0] = first
+    for place, data in zip(images[1:], frames[1:], strict=True):
+        found = _decode_to(place, data)
+        if found.shape != place.shape:
+            raise ValueError(
+                f"a frame of {list(found.shape[:2])} pixels among those of {list(first.shape[:2])}"
+            )
+        if not np.may_share_memory(found, place):
+            place[...] = found
+    return images
+
+
+def _decode_to(place: np.ndarray, data: bytes) -> np.ndarray:
+    """As `decode_image`, in `place` where that can be."""
+    if data[:2] == _JPEG:
+        try:
+            return simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=place)
+        except ValueError:
+            pass  # larger, or as in `decode_image`
+    return decode_image(data)
+
+
 def encode_step(image: bytes, action: dict[str, bytes], step: int, length: int) -> bytes:
     """One step as a record.
 

@@ -95,13 +95,22 @@ def make_loader(
     mixed = endless[0] if len(endless) == 1 else grain.MapDataset.mix(endless, list(weights))
     if process_count > 1:
         mixed = _Rows(mixed, batch_size, process_index, process_count)
-    batches = mixed.batch(batch_size)
+    # A chunk may be a batch by itself: megabytes that need not be copied.
+    batches = mixed.batch(batch_size, batch_fn=_batch_of_one if batch_size == 1 else None)
     if first_batch:
         batches = batches[first_batch:]
     stream = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * max(threads, 1))
     )
     return in_workers(stream, workers)
+
+
+def _batch_of_one(rows: Sequence[Any]) -> Any:
+    """Rows [...] -> [1, ...], the same memory."""
+    (row,) = rows
+    if isinstance(row, dict):
+        return {key: _batch_of_one([value]) for key, value in row.items()}
+    return np.asarray(row)[None]
 
 
 class _Rows(grain.MapDataset[Window]):

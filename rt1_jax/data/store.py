@@ -26,7 +26,7 @@ import numpy as np
 
 from rt1_jax.actions import ActionSpec
 from rt1_jax.data.encoded import EncodedEpisode
-from rt1_jax.data.episode import Episode, decode_image
+from rt1_jax.data.episode import Episode, decode_images
 from rt1_jax.data.finish import EMBEDDINGS
 from rt1_jax.data.linked import LinkedReader, check_linked
 from rt1_jax.data.shards import VERSION, DatasetError, ShardReader, read_shard_index
@@ -229,7 +229,7 @@ class StepStore:
     def _decode(self, episode: int, start: int, stop: int) -> Episode:
         found = self._records(episode, start, stop)
         try:
-            images = np.stack([decode_image(step["image"]) for step in found])
+            images = decode_images([step["image"] for step in found])
         except (OSError, ValueError) as error:
             raise self._unreadable(episode, start, stop, error) from error
         text = self.instructions[int(self.instruction_ids[episode])]

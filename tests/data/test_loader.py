@@ -2,13 +2,14 @@ import collections
 import os
 import signal
 
+import jax
 import numpy as np
 import processes
 import psutil
 import pytest
 import small
 
-from rt1_jax.data.loader import WindowSource, make_loader
+from rt1_jax.data.loader import ChunkSource, WindowSource, make_loader
 from rt1_jax.data.shards import DatasetError
 from rt1_jax.data.store import StepStore
 
@@ -120,6 +121,21 @@ def test_an_epoch_has_the_repeats(store):
 def test_too_few_windows_for_a_batch(store):
     with pytest.raises(DatasetError, match="fewer than one batch of 17"):
         make_loader(store, frames=3, batch_size=17, seed=0)
+
+
+def test_a_batch_of_one_is_the_row(store):
+    """It is not stacked, but the same."""
+    source = ChunkSource(store, frames=3, windows=2)
+    batch = next(iter(make_loader(store, frames=3, batch_size=1, seed=0, chunk=2)))
+    rows = [source[i] for i in range(len(source))]
+    stacked = [jax.tree.map(lambda x: np.stack([x]), row) for row in rows]
+    same = [
+        jax.tree.all(jax.tree.map(np.array_equal, batch, row))
+        for row in stacked
+        if jax.tree.structure(batch) == jax.tree.structure(row)
+    ]
+    assert sum(same) == 1
+    assert jax.tree.all(jax.tree.map(lambda x, y: x.dtype == y.dtype, batch, stacked[0]))
 
 
 def worker_processes(parent):
