@@ -33,6 +33,8 @@ class EncodedEpisode:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     headers: frozenset[tuple[str, int, int]] | None = None
     """The frames' distinct headers (`image_header`), where they have been read already."""
+    offsets: list[int] | None = None
+    """Where each frame that came from a record begins in it, in bytes; not if encoded anew."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -64,16 +66,34 @@ def image_header(data: bytes) -> tuple[str, int, int]:
     Raises:
       EpisodeError: neither a PNG nor a JPEG.
     """
+    return _read_header(data)[0]
+
+
+class HeaderReader:
+    """`image_header` of pictures that mostly begin alike: what is known is not read again."""
+
+    def __init__(self) -> None:
+        self._beginning, self._header = b"", ("", 0, 0)
+
+    def __call__(self, data: bytes) -> tuple[str, int, int]:
+        if not (self._beginning and data.startswith(self._beginning)):
+            self._header, end = _read_header(data)
+            self._beginning = data[:end]
+        return self._header
+
+
+def _read_header(data: bytes) -> tuple[tuple[str, int, int], int]:
+    """The header, and how many bytes of the picture tell it."""
     if data[:8] == _PNG and len(data) >= 24:
         width, height = struct.unpack(">II", data[16:24])
-        return "png", height, width
+        return ("png", height, width), 24
     position = 2
     # A JPEG is a row of segments: 0xFF, a marker, and the segment's length with these two bytes.
     while data[:2] == _JPEG and position + 9 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in _JPEG_SIZE_MARKERS:
             height, width = struct.unpack(">HH", data[position + 5 : position + 9])
-            return "jpeg", height, width
+            return ("jpeg", height, width), position + 9
         if marker == 0xFF:  # a fill byte
             position += 1
         else:

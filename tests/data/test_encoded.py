@@ -6,7 +6,7 @@ import small
 from PIL import Image
 
 from rt1_jax.actions import TABLETOP
-from rt1_jax.data.encoded import EncodedEpisode, image_header
+from rt1_jax.data.encoded import EncodedEpisode, HeaderReader, image_header
 from rt1_jax.data.episode import EpisodeError, encode_image
 from rt1_jax.data.finish import finish_dataset
 from rt1_jax.data.shards import EpisodeWriter
@@ -56,6 +56,32 @@ def test_headers(save):
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((37, 52, 3), np.uint8)).save(buffer, **save)
     assert image_header(buffer.getvalue()) == (save["format"], 37, 52)
+
+
+def test_headers_of_pictures_that_begin_alike():
+    """Each is what it would be alone, in whatever order they come."""
+
+    def encoded(height, width, image_format, quality=75):
+        buffer = io.BytesIO()
+        image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        options = {"quality": quality} if image_format == "jpeg" else {}
+        Image.fromarray(image).save(buffer, image_format, **options)
+        return buffer.getvalue()
+
+    pictures = [
+        encoded(37, 52, "jpeg"),
+        encoded(37, 52, "jpeg"),
+        encoded(52, 37, "jpeg"),  # the same but for the size
+        encoded(37, 53, "jpeg", quality=90),
+        encoded(37, 52, "png"),
+        encoded(37, 51, "png"),
+        encoded(37, 52, "jpeg"),
+    ]
+    reader = HeaderReader()
+    assert [reader(data) for data in pictures] == [image_header(data) for data in pictures]
+    with pytest.raises(EpisodeError, match="neither PNG nor JPEG"):
+        reader(pictures[-1][:100])
+    assert reader(pictures[0]) == ("jpeg", 37, 52)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rt1_jax.actions import RT1_X, ActionError, ActionSpec
-from rt1_jax.data.encoded import EncodedEpisode, image_header, is_whole
+from rt1_jax.data.encoded import EncodedEpisode, HeaderReader, is_whole
 from rt1_jax.data.episode import EpisodeError, decode_image, encode_image
 from rt1_jax.data.oxe.description import ActionMapping, Actions, RLDSDataset
 from rt1_jax.data.resize import resize_frame
@@ -75,7 +75,7 @@ class EpisodeConverter:
     ) -> None:
         check_request(dataset, source, scale)
         self._dataset, self._scale, self._frames = dataset, scale, frames
-        self._keep_frames = keep_frames
+        self._keep_frames, self._header = keep_frames, HeaderReader()
         first = [dataset.instruction, *([dataset.embedding] if dataset.embedding else [])]
         self._parse = EpisodeParser(source.features, [dataset.image, *dataset.action_keys], first)
         self.action_spec: ActionSpec = RT1_X if scale == "rt1_x" else dataset.action_spec
@@ -92,7 +92,7 @@ class EpisodeConverter:
         """
         dataset = self._dataset
         try:
-            steps = self._parse(record)
+            steps, places = self._parse.read_with_places(record)
             instruction = dataset.read_instruction(steps[dataset.instruction][0])
         except (EpisodeError, ValueError, IndexError) as error:
             raise OddEpisodeError("wrong record", str(error)) from error
@@ -110,11 +110,8 @@ class EpisodeConverter:
             embedding = np.asarray(steps[dataset.embedding][0], np.float32).reshape(-1)
         header = (self._frames.image_format, *self._frames.image_size)
         episode = EncodedEpisode(frames, actions, instruction, headers=frozenset([header]))
+        episode.offsets = [start for start, _ in places[dataset.image]]
         return episode, embedding, physical
-
-    def frame_offsets(self, record: bytes) -> list[int]:
-        """Where each frame of an episode that could be converted begins in its record."""
-        return [start for start, _ in self._parse.spans(record, self._dataset.image)]
 
     def _actions(self, steps: dict[str, Any], length: int) -> tuple[Actions, Actions]:
         """In physical units, and as asked for; both pass their specs' checks."""
@@ -134,7 +131,7 @@ class EpisodeConverter:
     def _frame(self, frame: bytes, step: int) -> bytes:
         wanted = self._frames
         try:
-            image_format, *size = image_header(frame)
+            image_format, *size = self._header(frame)
         except EpisodeError as error:
             raise OddEpisodeError("damaged frame", f"step {step}, {error}") from error
         if not is_whole(frame):

@@ -88,8 +88,8 @@ def import_shard(job: ShardJob) -> dict[str, Any]:
                 continue
             episode.metadata = {"file": os.path.basename(name), "record": record.number}
             if isinstance(writer, LinkedWriter):
-                offsets = convert.frame_offsets(record.data)
-                writer.add(episode, [record.data_offset + offset for offset in offsets])
+                offsets = [record.data_offset + offset for offset in episode.offsets or ()]
+                writer.add(episode, offsets)
             else:
                 writer.add(episode)
             if scaled:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 Span = tuple[int, int]
 """Where something begins and ends in the record, in bytes."""
 
@@ -59,11 +61,36 @@ def bytes_spans(record: bytes, feature: Span) -> list[Span]:
     ]
 
 
-def _fields(record: bytes, span: Span) -> Iterator[tuple[int, Span]]:
-    """Number and content of each length-delimited field; others are passed over."""
+def packed_floats(record: bytes, feature: Span) -> np.ndarray | None:
+    """The numbers of a `Feature` that is a list of floats, float32; None of any other.
+
+    Raises:
+      WireError: damaged.
+    """
+    parts = []
+    for number, values in _fields(record, feature):
+        if number != _SECOND:
+            return None
+        for inner, (start, stop) in _fields(record, values, others=False):
+            if inner != _FIRST or (stop - start) % 4:
+                return None
+            parts.append(np.frombuffer(record, "<f4", (stop - start) // 4, start))
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _fields(record: bytes, span: Span, others: bool = True) -> Iterator[tuple[int, Span]]:
+    """Number and content of each length-delimited field.
+
+    Others are passed over; without `others` one of them is (0, (0, 1)), which no content is.
+    """
     position, end = span
     while position < end:
-        tag, position = _varint(record, position, end)
+        tag = record[position]  # of nearly all that there is, one byte
+        position += 1
+        if tag >= 0x80:
+            tag, position = _varint(record, position - 1, end)
         kind = tag & 7
         if kind == _BYTES:
             size, position = _varint(record, position, end)
@@ -71,7 +98,10 @@ def _fields(record: bytes, span: Span) -> Iterator[tuple[int, Span]]:
                 raise WireError(f"a field of {size} bytes at byte {position} is cut off")
             yield tag >> 3, (position, position + size)
             position += size
-        elif kind == _VARINT:
+            continue
+        if not others:
+            yield 0, (0, 1)
+        if kind == _VARINT:
             position = _varint(record, position, end)[1]
         elif kind in (_FIXED32, _FIXED64):
             position += 4 if kind == _FIXED32 else 8

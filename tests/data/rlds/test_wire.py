@@ -1,10 +1,11 @@
 """Where parts of a record lie, against protocol buffers' own reading."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rt1_jax.data.rlds.wire import WireError, bytes_spans, feature_spans
+from rt1_jax.data.rlds.wire import WireError, bytes_spans, feature_spans, packed_floats
 
 VALUES = st.one_of(
     st.lists(st.binary(max_size=300), max_size=4),
@@ -38,6 +39,23 @@ def test_every_feature_is_found(content):
         assert list(found) == values
         if values and isinstance(values[0], bytes):
             assert [record[a:b] for a, b in bytes_spans(record, spans[key])] == values
+        floats = packed_floats(record, spans[key])
+        if values and isinstance(values[0], float):
+            assert floats is not None
+            np.testing.assert_array_equal(floats, np.asarray(values, np.float32))
+        else:
+            assert floats is None
+
+
+def test_floats_that_are_not_packed_are_left_to_protocol_buffers():
+    """Old writers tag each of them: FloatList {1: fixed32, 1: fixed32, ...}."""
+    numbers = np.asarray([1.5, -2.0], "<f4")
+    values = b"".join(b"\x0d" + number.tobytes() for number in numbers)
+    feature = b"\x12" + bytes([len(values)]) + values
+    assert packed_floats(feature, (0, len(feature))) is None
+    mixed = values + b"\x0a\x04" + numbers[:1].tobytes()
+    feature = b"\x12" + bytes([len(mixed)]) + mixed
+    assert packed_floats(feature, (0, len(feature))) is None
 
 
 @given(st.binary(max_size=200))
