@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import sys
 import time
 import uuid
 from typing import Any
@@ -51,6 +52,11 @@ def initialize(coordinator: str = "", processes: int = 0, process: int = -1) -> 
         )
     elif _in_a_cluster():
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    elif _has_tpu_metadata():
+        try:
+            jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        except (OSError, ValueError) as error:  # a TPU of its own; if not, it is said below
+            print(f"no metadata of a TPU slice ({error}): one process alone", file=sys.stderr)
     if jax.distributed.is_initialized() and _alone_on_its_node():
         # JAX gave it the GPU of its local number, 0, and no other.
         jax.config.update("jax_cuda_visible_devices", "all")
@@ -167,7 +173,7 @@ def _in_a_cluster() -> bool:
     for name in ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES"):
         if "," in os.environ.get(name, ""):
             return True
-    return bool(os.environ.get("MEGASCALE_COORDINATOR_ADDRESS")) or _has_tpu_metadata()
+    return bool(os.environ.get("MEGASCALE_COORDINATOR_ADDRESS"))
 
 
 def _has_tpu_metadata() -> bool:

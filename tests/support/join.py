@@ -27,8 +27,10 @@ if __name__ == "__main__":
 
         def initialize_on_cpus(**options: Any) -> None:
             """Joins, and then looks for no TPU."""
-            initialize(**options)
-            jax.config.update("jax_platforms", "cpu")
+            try:
+                initialize(**options)
+            finally:
+                jax.config.update("jax_platforms", "cpu")
 
         jax.distributed.initialize = initialize_on_cpus
     hosts.initialize()

@@ -115,6 +115,12 @@ def test_hosts_of_a_tpu_slice_find_each_other_by_its_metadata():
     assert [(each["process"], each["processes"]) for each in found] == [(0, 2), (1, 2)]
 
 
+def test_a_tpu_whose_metadata_nobody_serves_is_alone():
+    nowhere = processes.coordinator()
+    (found,) = joined([{"GCE_METADATA_IP": nowhere, "JAX_PLATFORMS": ""}], "tpu")
+    assert (found["process"], found["processes"]) == (0, 1)
+
+
 def test_processes_that_were_not_told_of_each_other(monkeypatch):
     monkeypatch.setattr(hosts, "_in_a_cluster", lambda: False)
     monkeypatch.setattr(jax, "process_count", lambda *_: 4)
