@@ -273,6 +273,7 @@ def interrupt_when_there_is(root, pattern, runs):
                 return
 
     thread = threading.Thread(target=interrupt)
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist's workers ignore it
     thread.start()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -280,6 +281,7 @@ def interrupt_when_there_is(root, pattern, runs):
     finally:
         over.set()
         thread.join()
+        signal.signal(signal.SIGINT, former)
 
 
 def test_an_interrupted_training_saves_and_is_not_taken_for_finished(tmp_path):
