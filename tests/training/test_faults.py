@@ -167,7 +167,12 @@ class TestTwoProcesses:
             )
             for number in range(2)
         ]
-        wait_until(lambda: bool(native.list_checkpoints(workdir)))
+        try:
+            wait_until(lambda: bool(native.list_checkpoints(workdir)), seconds=300)
+        except BaseException:  # they would go on for ever, and starve the tests after this one
+            for process in both:
+                process.kill()
+            raise
         return both
 
     @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
