@@ -175,10 +175,8 @@ def measure(checkpoint: str | None, formats: list[str], root: pathlib.Path) -> l
 def full_policy() -> Any:
     """RT-1 at full size, with random weights under which its logits are of an ordinary size."""
     import jax
+    from support.random_policies import describe
 
-    from rt1_jax.actions import RT1 as ACTIONS
-    from rt1_jax.checkpoints.loaded import RT1_ENCODER, RT1_FRAME_RATE
-    from rt1_jax.checkpoints.native import PolicyDescription
     from rt1_jax.models.rt1 import RT1, rt1_config
     from rt1_jax.policies.streaming import Policy
 
@@ -202,18 +200,7 @@ def full_policy() -> Any:
     variables = jax.tree_util.tree_map_with_path(weights, shapes)
     count = sum(x.size for x in jax.tree.leaves(variables["params"]))
     print(f"RT-1, {count:,} parameters, random weights")
-    description = PolicyDescription(
-        architecture="rt1",
-        model=config.to_json(),
-        action_spec=ACTIONS,
-        encoder=RT1_ENCODER,
-        embedding_statistics=None,
-        image_size=(256, 320),
-        frame_rate=RT1_FRAME_RATE,
-        step=0,
-        source={"made": "by benchmarks/export.py"},
-    )
-    return Policy(model, variables, description)
+    return Policy(model, variables, describe("rt1"))
 
 
 if __name__ == "__main__":

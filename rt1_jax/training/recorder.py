@@ -57,10 +57,13 @@ class Recorder:
         if self._writer is not None:
             self._writer.write(step, split, metrics)
 
-    def validate(
-        self, step: int, variables: Any, doing: Callable[[str], None] = lambda what: None
-    ) -> float:
-        """The mean loss over the held-out windows of each dataset; NaN without any."""
+    def validate(self, step: int, variables: Any, doing: Callable[[str], None]) -> float:
+        """The mean loss over the held-out windows of each dataset; NaN without any.
+
+        Args:
+          step, variables: of the run.
+          doing: told what is waited for, see `Watchdog.doing`.
+        """
         losses = []
         for name, windows in self._data.validation.items():
             split = "validation" if len(self._data.validation) == 1 else f"validation/{name}"

@@ -20,8 +20,8 @@ def mean_metrics(
     variables: Any,
     windows: WindowSource,
     config: Any,
-    meet_as: str | None = None,
-    doing: Callable[[str], None] = lambda what: None,
+    meet_as: str | None,
+    doing: Callable[[str], None],
 ) -> dict[str, float]:
     """Means over whole batches of the held-out windows; every process must call it.
 

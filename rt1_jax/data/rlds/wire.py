@@ -62,29 +62,25 @@ def bytes_spans(record: bytes, feature: Span) -> list[Span]:
 
 
 def packed_floats(record: bytes, feature: Span) -> np.ndarray | None:
-    """The numbers of a `Feature` that is a list of floats, float32; None of any other.
+    """The numbers of a `Feature` that is one packed list of floats, float32; None of any other.
 
     Raises:
       WireError: damaged.
     """
-    parts = []
-    for number, values in _fields(record, feature):
-        if number != _SECOND:
-            return None
-        for inner, (start, stop) in _fields(record, values, others=False):
-            if inner != _FIRST or (stop - start) % 4:
-                return None
-            parts.append(np.frombuffer(record, "<f4", (stop - start) // 4, start))
-    if not parts:
+    parts = list(_fields(record, feature))
+    if len(parts) != 1 or parts[0][0] != _SECOND:
         return None
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    start, stop = parts[0][1]
+    if start == stop or record[start] != (_FIRST << 3 | _BYTES):
+        return None  # empty, or each number with a tag of its own
+    size, first = _varint(record, start + 1, stop)
+    if first + size != stop or size % 4:
+        return None
+    return np.frombuffer(record, "<f4", size // 4, first)
 
 
-def _fields(record: bytes, span: Span, others: bool = True) -> Iterator[tuple[int, Span]]:
-    """Number and content of each length-delimited field.
-
-    Others are passed over; without `others` one of them is (0, (0, 1)), which no content is.
-    """
+def _fields(record: bytes, span: Span) -> Iterator[tuple[int, Span]]:
+    """Number and content of each length-delimited field; others are passed over."""
     position, end = span
     while position < end:
         tag = record[position]  # of nearly all that there is, one byte
@@ -98,10 +94,7 @@ def _fields(record: bytes, span: Span, others: bool = True) -> Iterator[tuple[in
                 raise WireError(f"a field of {size} bytes at byte {position} is cut off")
             yield tag >> 3, (position, position + size)
             position += size
-            continue
-        if not others:
-            yield 0, (0, 1)
-        if kind == _VARINT:
+        elif kind == _VARINT:
             position = _varint(record, position, end)[1]
         elif kind in (_FIXED32, _FIXED64):
             position += 4 if kind == _FIXED32 else 8
